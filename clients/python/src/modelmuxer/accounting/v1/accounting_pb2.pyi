@@ -1,0 +1,498 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from modelmuxer.chat.v1 import chat_pb2 as _chat_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Scope(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SCOPE_UNSPECIFIED: _ClassVar[Scope]
+    SCOPE_CHAT: _ClassVar[Scope]
+    SCOPE_ADMIN: _ClassVar[Scope]
+
+class EntryState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ENTRY_STATE_UNSPECIFIED: _ClassVar[EntryState]
+    ENTRY_STATE_PENDING: _ClassVar[EntryState]
+    ENTRY_STATE_POSTED: _ClassVar[EntryState]
+    ENTRY_STATE_ESTIMATED: _ClassVar[EntryState]
+    ENTRY_STATE_VOIDED: _ClassVar[EntryState]
+
+class SpendDimension(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SPEND_DIMENSION_UNSPECIFIED: _ClassVar[SpendDimension]
+    SPEND_DIMENSION_MODEL: _ClassVar[SpendDimension]
+    SPEND_DIMENSION_USER: _ClassVar[SpendDimension]
+    SPEND_DIMENSION_DAY: _ClassVar[SpendDimension]
+    SPEND_DIMENSION_TENANT: _ClassVar[SpendDimension]
+    SPEND_DIMENSION_KEY: _ClassVar[SpendDimension]
+    SPEND_DIMENSION_PROVIDER: _ClassVar[SpendDimension]
+SCOPE_UNSPECIFIED: Scope
+SCOPE_CHAT: Scope
+SCOPE_ADMIN: Scope
+ENTRY_STATE_UNSPECIFIED: EntryState
+ENTRY_STATE_PENDING: EntryState
+ENTRY_STATE_POSTED: EntryState
+ENTRY_STATE_ESTIMATED: EntryState
+ENTRY_STATE_VOIDED: EntryState
+SPEND_DIMENSION_UNSPECIFIED: SpendDimension
+SPEND_DIMENSION_MODEL: SpendDimension
+SPEND_DIMENSION_USER: SpendDimension
+SPEND_DIMENSION_DAY: SpendDimension
+SPEND_DIMENSION_TENANT: SpendDimension
+SPEND_DIMENSION_KEY: SpendDimension
+SPEND_DIMENSION_PROVIDER: SpendDimension
+
+class Principal(_message.Message):
+    __slots__ = ("tenant", "user", "key_id", "scopes", "max_output_tokens", "models")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    user: str
+    key_id: str
+    scopes: _containers.RepeatedScalarFieldContainer[Scope]
+    max_output_tokens: int
+    models: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, tenant: _Optional[str] = ..., user: _Optional[str] = ..., key_id: _Optional[str] = ..., scopes: _Optional[_Iterable[_Union[Scope, str]]] = ..., max_output_tokens: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class AuthenticateRequest(_message.Message):
+    __slots__ = ("key_sha256",)
+    KEY_SHA256_FIELD_NUMBER: _ClassVar[int]
+    key_sha256: bytes
+    def __init__(self, key_sha256: _Optional[bytes] = ...) -> None: ...
+
+class AuthenticateResponse(_message.Message):
+    __slots__ = ("principal",)
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    principal: Principal
+    def __init__(self, principal: _Optional[_Union[Principal, _Mapping]] = ...) -> None: ...
+
+class WatchPoliciesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchPoliciesResponse(_message.Message):
+    __slots__ = ("changed_key_sha256",)
+    CHANGED_KEY_SHA256_FIELD_NUMBER: _ClassVar[int]
+    changed_key_sha256: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, changed_key_sha256: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class RecordRequest(_message.Message):
+    __slots__ = ("records",)
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    records: _containers.RepeatedCompositeFieldContainer[JournalRecord]
+    def __init__(self, records: _Optional[_Iterable[_Union[JournalRecord, _Mapping]]] = ...) -> None: ...
+
+class RecordResponse(_message.Message):
+    __slots__ = ("record_ids",)
+    RECORD_IDS_FIELD_NUMBER: _ClassVar[int]
+    record_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, record_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class JournalRecord(_message.Message):
+    __slots__ = ("id", "attempt_id", "time", "witness", "announced", "outcome", "observed", "cache_hit")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    WITNESS_FIELD_NUMBER: _ClassVar[int]
+    ANNOUNCED_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_FIELD_NUMBER: _ClassVar[int]
+    CACHE_HIT_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    attempt_id: str
+    time: _timestamp_pb2.Timestamp
+    witness: str
+    announced: Announced
+    outcome: Outcome
+    observed: Outcome
+    cache_hit: CacheHit
+    def __init__(self, id: _Optional[str] = ..., attempt_id: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., witness: _Optional[str] = ..., announced: _Optional[_Union[Announced, _Mapping]] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., observed: _Optional[_Union[Outcome, _Mapping]] = ..., cache_hit: _Optional[_Union[CacheHit, _Mapping]] = ...) -> None: ...
+
+class Announced(_message.Message):
+    __slots__ = ("billing_context", "provider", "model", "deployment", "region", "estimated_input_tokens")
+    BILLING_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_INPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    billing_context: bytes
+    provider: str
+    model: str
+    deployment: str
+    region: str
+    estimated_input_tokens: int
+    def __init__(self, billing_context: _Optional[bytes] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., deployment: _Optional[str] = ..., region: _Optional[str] = ..., estimated_input_tokens: _Optional[int] = ...) -> None: ...
+
+class Outcome(_message.Message):
+    __slots__ = ("usage", "provider_request_id", "status", "reason", "complete", "unbilled", "time_to_first_token", "duration", "billing_context", "provider", "model", "deployment", "region")
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    UNBILLED_FIELD_NUMBER: _ClassVar[int]
+    TIME_TO_FIRST_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    BILLING_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    usage: _chat_pb2.Usage
+    provider_request_id: str
+    status: str
+    reason: str
+    complete: bool
+    unbilled: bool
+    time_to_first_token: _duration_pb2.Duration
+    duration: _duration_pb2.Duration
+    billing_context: bytes
+    provider: str
+    model: str
+    deployment: str
+    region: str
+    def __init__(self, usage: _Optional[_Union[_chat_pb2.Usage, _Mapping]] = ..., provider_request_id: _Optional[str] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., complete: bool = ..., unbilled: bool = ..., time_to_first_token: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., billing_context: _Optional[bytes] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., deployment: _Optional[str] = ..., region: _Optional[str] = ...) -> None: ...
+
+class CacheHit(_message.Message):
+    __slots__ = ("billing_context", "model", "provider", "saved_nanos")
+    BILLING_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    SAVED_NANOS_FIELD_NUMBER: _ClassVar[int]
+    billing_context: bytes
+    model: str
+    provider: str
+    saved_nanos: int
+    def __init__(self, billing_context: _Optional[bytes] = ..., model: _Optional[str] = ..., provider: _Optional[str] = ..., saved_nanos: _Optional[int] = ...) -> None: ...
+
+class BillingContext(_message.Message):
+    __slots__ = ("principal", "price", "operation_id", "run_id", "request_id", "attempt_number", "tags", "requested_model")
+    class TagsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    PRICE_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTED_MODEL_FIELD_NUMBER: _ClassVar[int]
+    principal: Principal
+    price: Price
+    operation_id: str
+    run_id: str
+    request_id: str
+    attempt_number: int
+    tags: _containers.ScalarMap[str, str]
+    requested_model: str
+    def __init__(self, principal: _Optional[_Union[Principal, _Mapping]] = ..., price: _Optional[_Union[Price, _Mapping]] = ..., operation_id: _Optional[str] = ..., run_id: _Optional[str] = ..., request_id: _Optional[str] = ..., attempt_number: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., requested_model: _Optional[str] = ...) -> None: ...
+
+class Price(_message.Message):
+    __slots__ = ("version", "rows", "factors", "call_nanos", "server_tool_call_nanos")
+    class ServerToolCallNanosEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    FACTORS_FIELD_NUMBER: _ClassVar[int]
+    CALL_NANOS_FIELD_NUMBER: _ClassVar[int]
+    SERVER_TOOL_CALL_NANOS_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    rows: _containers.RepeatedCompositeFieldContainer[PriceRow]
+    factors: _containers.RepeatedCompositeFieldContainer[PriceFactor]
+    call_nanos: int
+    server_tool_call_nanos: _containers.ScalarMap[str, int]
+    def __init__(self, version: _Optional[str] = ..., rows: _Optional[_Iterable[_Union[PriceRow, _Mapping]]] = ..., factors: _Optional[_Iterable[_Union[PriceFactor, _Mapping]]] = ..., call_nanos: _Optional[int] = ..., server_tool_call_nanos: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class PriceRow(_message.Message):
+    __slots__ = ("service_tier", "above_input_tokens", "input", "output", "cached_input", "cache_write", "cache_write_1h", "reasoning", "input_audio", "output_audio")
+    SERVICE_TIER_FIELD_NUMBER: _ClassVar[int]
+    ABOVE_INPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    CACHED_INPUT_FIELD_NUMBER: _ClassVar[int]
+    CACHE_WRITE_FIELD_NUMBER: _ClassVar[int]
+    CACHE_WRITE_1H_FIELD_NUMBER: _ClassVar[int]
+    REASONING_FIELD_NUMBER: _ClassVar[int]
+    INPUT_AUDIO_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_AUDIO_FIELD_NUMBER: _ClassVar[int]
+    service_tier: str
+    above_input_tokens: int
+    input: int
+    output: int
+    cached_input: int
+    cache_write: int
+    cache_write_1h: int
+    reasoning: int
+    input_audio: int
+    output_audio: int
+    def __init__(self, service_tier: _Optional[str] = ..., above_input_tokens: _Optional[int] = ..., input: _Optional[int] = ..., output: _Optional[int] = ..., cached_input: _Optional[int] = ..., cache_write: _Optional[int] = ..., cache_write_1h: _Optional[int] = ..., reasoning: _Optional[int] = ..., input_audio: _Optional[int] = ..., output_audio: _Optional[int] = ...) -> None: ...
+
+class PriceFactor(_message.Message):
+    __slots__ = ("dimension", "value", "numerator", "denominator")
+    DIMENSION_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    NUMERATOR_FIELD_NUMBER: _ClassVar[int]
+    DENOMINATOR_FIELD_NUMBER: _ClassVar[int]
+    dimension: str
+    value: str
+    numerator: int
+    denominator: int
+    def __init__(self, dimension: _Optional[str] = ..., value: _Optional[str] = ..., numerator: _Optional[int] = ..., denominator: _Optional[int] = ...) -> None: ...
+
+class ClaimOperationRequest(_message.Message):
+    __slots__ = ("key_id", "operation_id", "body_sha256", "owner", "ttl")
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
+    BODY_SHA256_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    key_id: str
+    operation_id: str
+    body_sha256: bytes
+    owner: str
+    ttl: _duration_pb2.Duration
+    def __init__(self, key_id: _Optional[str] = ..., operation_id: _Optional[str] = ..., body_sha256: _Optional[bytes] = ..., owner: _Optional[str] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class ClaimOperationResponse(_message.Message):
+    __slots__ = ("answer",)
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    answer: _chat_pb2.ChatResponse
+    def __init__(self, answer: _Optional[_Union[_chat_pb2.ChatResponse, _Mapping]] = ...) -> None: ...
+
+class EndOperationRequest(_message.Message):
+    __slots__ = ("key_id", "operation_id", "owner", "answer")
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    key_id: str
+    operation_id: str
+    owner: str
+    answer: _chat_pb2.ChatResponse
+    def __init__(self, key_id: _Optional[str] = ..., operation_id: _Optional[str] = ..., owner: _Optional[str] = ..., answer: _Optional[_Union[_chat_pb2.ChatResponse, _Mapping]] = ...) -> None: ...
+
+class EndOperationResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Entry(_message.Message):
+    __slots__ = ("attempt_id", "create_time", "state", "cost_nanos", "principal", "provider", "model", "deployment", "region", "usage", "price_version", "provider_request_id", "request_id", "attempt_number", "operation_id", "run_id", "tags", "status", "reason", "saved_nanos", "requested_model")
+    class TagsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    COST_NANOS_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    PRICE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_ID_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SAVED_NANOS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTED_MODEL_FIELD_NUMBER: _ClassVar[int]
+    attempt_id: str
+    create_time: _timestamp_pb2.Timestamp
+    state: EntryState
+    cost_nanos: int
+    principal: Principal
+    provider: str
+    model: str
+    deployment: str
+    region: str
+    usage: _chat_pb2.Usage
+    price_version: str
+    provider_request_id: str
+    request_id: str
+    attempt_number: int
+    operation_id: str
+    run_id: str
+    tags: _containers.ScalarMap[str, str]
+    status: str
+    reason: str
+    saved_nanos: int
+    requested_model: str
+    def __init__(self, attempt_id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[EntryState, str]] = ..., cost_nanos: _Optional[int] = ..., principal: _Optional[_Union[Principal, _Mapping]] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., deployment: _Optional[str] = ..., region: _Optional[str] = ..., usage: _Optional[_Union[_chat_pb2.Usage, _Mapping]] = ..., price_version: _Optional[str] = ..., provider_request_id: _Optional[str] = ..., request_id: _Optional[str] = ..., attempt_number: _Optional[int] = ..., operation_id: _Optional[str] = ..., run_id: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., saved_nanos: _Optional[int] = ..., requested_model: _Optional[str] = ...) -> None: ...
+
+class GetSpendRequest(_message.Message):
+    __slots__ = ("group_by", "start_time", "end_time", "tenant")
+    GROUP_BY_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    group_by: _containers.RepeatedScalarFieldContainer[SpendDimension]
+    start_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    tenant: str
+    def __init__(self, group_by: _Optional[_Iterable[_Union[SpendDimension, str]]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tenant: _Optional[str] = ...) -> None: ...
+
+class GetSpendResponse(_message.Message):
+    __slots__ = ("rows", "total_nanos")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_NANOS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[SpendRow]
+    total_nanos: int
+    def __init__(self, rows: _Optional[_Iterable[_Union[SpendRow, _Mapping]]] = ..., total_nanos: _Optional[int] = ...) -> None: ...
+
+class SpendRow(_message.Message):
+    __slots__ = ("group", "cost_nanos", "estimated_nanos", "saved_nanos", "attempts", "cache_hits", "input_tokens", "output_tokens")
+    class GroupEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    COST_NANOS_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_NANOS_FIELD_NUMBER: _ClassVar[int]
+    SAVED_NANOS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    CACHE_HITS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    group: _containers.ScalarMap[str, str]
+    cost_nanos: int
+    estimated_nanos: int
+    saved_nanos: int
+    attempts: int
+    cache_hits: int
+    input_tokens: int
+    output_tokens: int
+    def __init__(self, group: _Optional[_Mapping[str, str]] = ..., cost_nanos: _Optional[int] = ..., estimated_nanos: _Optional[int] = ..., saved_nanos: _Optional[int] = ..., attempts: _Optional[int] = ..., cache_hits: _Optional[int] = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ...) -> None: ...
+
+class ListEntriesRequest(_message.Message):
+    __slots__ = ("page_size", "page_token", "attempt_id", "request_id", "tenant", "state")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    attempt_id: str
+    request_id: str
+    tenant: str
+    state: EntryState
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., attempt_id: _Optional[str] = ..., request_id: _Optional[str] = ..., tenant: _Optional[str] = ..., state: _Optional[_Union[EntryState, str]] = ...) -> None: ...
+
+class ListEntriesResponse(_message.Message):
+    __slots__ = ("entries", "next_page_token")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[Entry]
+    next_page_token: str
+    def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class Key(_message.Message):
+    __slots__ = ("id", "name", "tenant", "user", "scopes", "create_time", "revoke_time", "prefix", "max_output_tokens", "models")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    REVOKE_TIME_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    tenant: str
+    user: str
+    scopes: _containers.RepeatedScalarFieldContainer[Scope]
+    create_time: _timestamp_pb2.Timestamp
+    revoke_time: _timestamp_pb2.Timestamp
+    prefix: str
+    max_output_tokens: int
+    models: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., tenant: _Optional[str] = ..., user: _Optional[str] = ..., scopes: _Optional[_Iterable[_Union[Scope, str]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., prefix: _Optional[str] = ..., max_output_tokens: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CreateKeyRequest(_message.Message):
+    __slots__ = ("name", "tenant", "user", "scopes", "max_output_tokens", "models")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    tenant: str
+    user: str
+    scopes: _containers.RepeatedScalarFieldContainer[Scope]
+    max_output_tokens: int
+    models: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., tenant: _Optional[str] = ..., user: _Optional[str] = ..., scopes: _Optional[_Iterable[_Union[Scope, str]]] = ..., max_output_tokens: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CreateKeyResponse(_message.Message):
+    __slots__ = ("key", "secret")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    key: Key
+    secret: str
+    def __init__(self, key: _Optional[_Union[Key, _Mapping]] = ..., secret: _Optional[str] = ...) -> None: ...
+
+class ListKeysRequest(_message.Message):
+    __slots__ = ("tenant", "include_revoked")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_REVOKED_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    include_revoked: bool
+    def __init__(self, tenant: _Optional[str] = ..., include_revoked: bool = ...) -> None: ...
+
+class ListKeysResponse(_message.Message):
+    __slots__ = ("keys",)
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedCompositeFieldContainer[Key]
+    def __init__(self, keys: _Optional[_Iterable[_Union[Key, _Mapping]]] = ...) -> None: ...
+
+class RevokeKeyRequest(_message.Message):
+    __slots__ = ("key_id",)
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    key_id: str
+    def __init__(self, key_id: _Optional[str] = ...) -> None: ...
+
+class RevokeKeyResponse(_message.Message):
+    __slots__ = ("key",)
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    key: Key
+    def __init__(self, key: _Optional[_Union[Key, _Mapping]] = ...) -> None: ...
