@@ -1,0 +1,34 @@
+"""HTTP headers of requests: caching directives, names that gRPC callers send as metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from modelmuxer.chat.v1 import chat_pb2 as chat
+
+from services.router.http.fields import malformed
+
+
+def read_cache_control(headers: Mapping[str, str], control: chat.CacheControl) -> None:
+    """Reads a request's Cache-Control (RFC 9111, 5.2.1); directives that it does not know are ignored, as told there."""
+    for directive in headers.get("Cache-Control", "").split(","):
+        name, _, value = directive.strip().lower().partition("=")
+        match name:
+            case "no-store":
+                control.no_store = True
+            case "no-cache":
+                control.no_cache = True
+            case "only-if-cached":
+                control.only_if_cached = True
+            case "max-age":
+                if not value.strip('"').isdecimal():
+                    raise malformed("Cache-Control", "must give max-age in whole seconds")
+                control.max_age.seconds = int(value.strip('"'))
+
+
+def authorization(headers: Mapping[str, str]) -> str | None:
+    """Returns the caller's credentials: Authorization, or the x-api-key of Anthropic's SDK as a bearer."""
+    if (value := headers.get("Authorization")) is not None:
+        return value
+    key = headers.get("x-api-key")
+    return None if key is None else f"Bearer {key}"
