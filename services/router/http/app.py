@@ -11,12 +11,12 @@ from http import HTTPStatus
 
 import orjson
 from aiohttp import web
+from services.router.engine import Engine
+from services.router.http.anthropic import AnthropicFace
 
 from services.router.call import Call
-from services.router.engine import Engine
 from services.router.headers import cost_headers, decision_headers
 from services.router.http import models
-from services.router.http.anthropic import AnthropicFace
 from services.router.http.face import Face
 from services.router.http.fields import Json, malformed
 from services.router.http.headers import authorization, read_cache_control
@@ -87,7 +87,9 @@ class HttpFaces:
 
         return handle
 
-    async def _stream(self, request: web.Request, face: Face, body: Json, call: Call, chat: object) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, face: Face, body: Json, call: Call, chat: object
+    ) -> web.StreamResponse:
         encoder = face.stream(body)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         async with aclosing(self._engine.stream_chat(call, chat)) as events:
@@ -150,9 +152,7 @@ class HttpFaces:
         except orjson.JSONDecodeError as error:
             raise malformed("The body", f"is not JSON: {error}") from None
 
-    def _json(
-        self, body: object, *, status: int = 200, headers: list[tuple[str, str]] | None = None
-    ) -> web.Response:
+    def _json(self, body: object, *, status: int = 200, headers: list[tuple[str, str]] | None = None) -> web.Response:
         raw = orjson.dumps(body)
         response = web.Response(body=raw, status=status, content_type="application/json")
         if headers:
@@ -207,7 +207,7 @@ def _routing_error(request: web.Request, error: web.HTTPException) -> MeshError:
     """Puts what aiohttp refuses by itself (unknown path, wrong method, a body that is too large) into words."""
     path = request.path.removeprefix("/api")
     if isinstance(error, web.HTTPRequestEntityTooLarge):
-        limit = request.app._client_max_size  # noqa: SLF001
+        limit = request.app._client_max_size
         return MeshError(Reason.REQUEST_TOO_LARGE, f"The body is larger than the limit of {limit:,} bytes.")
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))

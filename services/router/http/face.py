@@ -1,4 +1,4 @@
-"""What the HTTP application asks of a wire format: one class per format, pure functions over JSON and canonical messages."""
+"""What the HTTP application asks of a wire format: one class per format, pure functions over JSON and messages."""
 
 from __future__ import annotations
 

@@ -75,5 +75,12 @@ def string_map(value: Json, path: str) -> Mapping[str, str]:
 def _instead(value: Json) -> str:
     if value is None:
         return ", and is missing"
-    kinds = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array", dict: "an object"}
+    kinds = {
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        str: "a string",
+        list: "an array",
+        dict: "an object",
+    }
     return f", not {kinds.get(type(value), 'this')}"

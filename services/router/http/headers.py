@@ -10,7 +10,7 @@ from services.router.http.fields import malformed
 
 
 def read_cache_control(headers: Mapping[str, str], control: chat.CacheControl) -> None:
-    """Reads a request's Cache-Control (RFC 9111, 5.2.1); directives that it does not know are ignored, as told there."""
+    """Reads a request's Cache-Control (RFC 9111, 5.2.1); unknown directives are ignored."""
     for directive in headers.get("Cache-Control", "").split(","):
         name, _, value = directive.strip().lower().partition("=")
         match name:
