@@ -39,8 +39,6 @@ class Program:
     health: Callable[[str], Awaitable[bool]] = field(repr=False)
 
 
-
-
 class StartError(Exception):
     """A service did not come up, and would not if started again. Says which, and what to do."""
 

@@ -11,14 +11,14 @@ from http import HTTPStatus
 
 import orjson
 from aiohttp import web
+from modelmuxer.chat.v1.chat_pb2 import ChatRequest
 from services.router.engine import Engine
-from services.router.http.anthropic import AnthropicFace
 
 from services.router.call import Call
 from services.router.headers import cost_headers, decision_headers
 from services.router.http import models
-from services.router.http.face import Face
-from services.router.http.fields import Json, malformed
+from services.router.http.anthropic import AnthropicFace
+from services.router.http.face import EventStream, Face
 from services.router.http.headers import authorization, read_cache_control
 from services.router.http.openai import OpenAIFace
 from services.router.http.problems import http_status, problem_members
@@ -76,21 +76,19 @@ class HttpFaces:
     def _chat_with(self, face: Face) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             call = await self._call(request)
-            body = await self._read(request)
-            chat = face.parse(body, request.headers)
-            read_cache_control(request.headers, chat.cache)
-            if face.wants_stream(body):
-                return await self._stream(request, face, body, call, chat)
-            response = await self._engine.chat(call, chat)
+            reading = face.read(await request.read(), request.headers)
+            read_cache_control(request.headers, reading.chat.cache)
+            if reading.stream is not None:
+                return await self._stream(request, face, call, reading.chat, reading.stream)
+            response = await self._engine.chat(call, reading.chat)
             headers = decision_headers(response.started) + cost_headers(response.completed)
             return self._json(face.render(response), headers=headers)
 
         return handle
 
     async def _stream(
-        self, request: web.Request, face: Face, body: Json, call: Call, chat: object
+        self, request: web.Request, face: Face, call: Call, chat: ChatRequest, encoder: EventStream
     ) -> web.StreamResponse:
-        encoder = face.stream(body)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         async with aclosing(self._engine.stream_chat(call, chat)) as events:
             try:
@@ -104,14 +102,14 @@ class HttpFaces:
             except MeshError as error:
                 if not response.prepared:
                     raise
-                await response.write(face.stream_error(error, call.request_id))
+                await response.write(face.error_frame(error, call.request_id))
         await response.write_eof()
         return response
 
     async def _count_tokens(self, request: web.Request) -> web.StreamResponse:
         call = await self._call(request)
-        chat = self._anthropic.parse(await self._read(request), request.headers, counting=True)
-        count = await self._engine.count_tokens(call, chat)
+        reading = self._anthropic.read_count(await request.read(), request.headers)
+        count = await self._engine.count_tokens(call, reading.chat)
         return self._json({"input_tokens": count.input_tokens})
 
     # --- models and health ---
@@ -144,13 +142,6 @@ class HttpFaces:
             run_id=request.headers.get("x-run-id", ""),
             operation_id=request.headers.get("Idempotency-Key") or request.headers.get("x-operation-id", ""),
         )
-
-    async def _read(self, request: web.Request) -> Json:
-        raw = await request.read()
-        try:
-            return orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise malformed("The body", f"is not JSON: {error}") from None
 
     def _json(self, body: object, *, status: int = 200, headers: list[tuple[str, str]] | None = None) -> web.Response:
         raw = orjson.dumps(body)

@@ -6,9 +6,19 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import orjson
+
 from shared.errors import MeshError, Reason
 
 Json = Any  # what orjson.loads returns
+
+
+def parse_json(body: bytes) -> Json:
+    """Parses a JSON body."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise malformed("The body", f"is not JSON: {error}") from None
 
 
 def malformed(path: str, sentence: str) -> MeshError:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from modelmuxer.chat.v1 import chat_pb2 as chat
 
+from services.router.http.face import Headers
 from services.router.http.fields import malformed
 
 
-def read_cache_control(headers: Mapping[str, str], control: chat.CacheControl) -> None:
+def read_cache_control(headers: Headers, control: chat.CacheControl) -> None:
     """Reads a request's Cache-Control (RFC 9111, 5.2.1); unknown directives are ignored."""
     for directive in headers.get("Cache-Control", "").split(","):
         name, _, value = directive.strip().lower().partition("=")
@@ -26,7 +25,7 @@ def read_cache_control(headers: Mapping[str, str], control: chat.CacheControl) -
                 control.max_age.seconds = int(value.strip('"'))
 
 
-def authorization(headers: Mapping[str, str]) -> str | None:
+def authorization(headers: Headers) -> str | None:
     """Returns the caller's credentials: Authorization, or the x-api-key of Anthropic's SDK as a bearer."""
     if (value := headers.get("Authorization")) is not None:
         return value

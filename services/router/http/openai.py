@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 from modelmuxer.chat.v1 import chat_pb2 as chat
 
+from services.router.http.face import Headers, Reading
 from services.router.http.fields import (
     Json,
     boolean,
@@ -23,6 +24,7 @@ from services.router.http.fields import (
     malformed,
     mapping,
     number,
+    parse_json,
     string,
     string_map,
     unsupported,
@@ -62,9 +64,9 @@ _MODES = {
 # --- the request -----------------------------------------------------------------------------------------------------
 
 
-def parse_request(body: Json) -> chat.ChatRequest:
+def parse_request(body: Mapping[str, Json]) -> chat.ChatRequest:
     """Turns a chat-completions body into a ChatRequest. Raises MeshError naming the field that is wrong."""
-    fields = dict(mapping(body, "the body"))
+    fields = dict(body)
     request = chat.ChatRequest()
     for name, read in _READERS.items():
         value = fields.pop(name, None)
@@ -79,15 +81,15 @@ def parse_request(body: Json) -> chat.ChatRequest:
     return request
 
 
-def wants_stream(body: Json) -> bool:
+def wants_stream(body: Mapping[str, Json]) -> bool:
     """Tells whether the answer is to be streamed."""
-    value = mapping(body, "the body").get("stream")
+    value = body.get("stream")
     return value is not None and boolean(value, "stream")
 
 
-def wants_usage(body: Json) -> bool:
+def wants_usage(body: Mapping[str, Json]) -> bool:
     """Tells whether a streamed answer is to end with a usage chunk."""
-    options = mapping(body, "the body").get("stream_options")
+    options = body.get("stream_options")
     if options is None:
         return False
     value = mapping(options, "stream_options").get("include_usage")
@@ -695,26 +697,21 @@ def _error_type(error: MeshError) -> str:
 class OpenAIFace:
     """Chat completions, as a Face."""
 
-    def parse(self, body: Json, headers: Mapping[str, str]) -> chat.ChatRequest:
+    def read(self, body: bytes, headers: Headers) -> Reading:
         """Turns a chat-completions body into a ChatRequest."""
-        return parse_request(body)
-
-    def wants_stream(self, body: Json) -> bool:
-        """Tells whether the answer is to be streamed."""
-        return wants_stream(body)
+        fields = mapping(parse_json(body), "The body")
+        chat_request = parse_request(fields)
+        stream = ChunkStream(include_usage=wants_usage(fields)) if wants_stream(fields) else None
+        return Reading(chat_request, stream)
 
     def render(self, response: chat.ChatResponse) -> dict[str, Any]:
         """Turns a whole answer into a chat.completion object."""
         return render_response(response)
 
-    def stream(self, body: Json) -> ChunkStream:
-        """Returns an encoder of chat.completion.chunk frames."""
-        return ChunkStream(include_usage=wants_usage(body))
-
     def render_error(self, error: MeshError, request_id: str) -> dict[str, Any]:
         """Turns an error into OpenAI's error object."""
         return render_error(error, request_id)
 
-    def stream_error(self, error: MeshError, request_id: str) -> bytes:
+    def error_frame(self, error: MeshError, request_id: str) -> bytes:
         """Turns an error in mid-stream into the frame that the SDK raises an APIError for."""
         return _frame(render_error(error, request_id))
