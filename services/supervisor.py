@@ -7,18 +7,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-# What runner exits with where starting again cannot help: bad settings, a port that is taken (sysexits.h, EX_CONFIG).
-EXIT_CONFIG = 78
+# What shared.runner exits with where starting again cannot help: bad settings, a port that is taken.
+EXIT_CONFIG = 2
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 40.0
@@ -27,46 +26,25 @@ _BACKOFF_MAX_S = 10.0
 _STABLE_AFTER_S = 30.0  # a process that lived this long has earned a fresh backoff
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
+Listening = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Program:
-    """One service to run."""
+    """One service to run. When it serves it says so in a line of JSON on its standard output."""
 
     name: str
     module: str
-    address: str
-    """host:port at which it answers health checks."""
-    health: Callable[[str], Awaitable[bool]] = field(repr=False)
+    environ: Callable[[Listening], Mapping[str, str]]
+    """What those started after it, and itself when started again, are to know of where it listens."""
 
 
 class StartError(Exception):
     """A service did not come up, and would not if started again. Says which, and what to do."""
 
 
-async def grpc_ready(address: str) -> bool:
-    """Asks a gRPC service whether it is ready."""
-    async with grpc.aio.insecure_channel(address) as channel:
-        try:
-            request = health_pb2.HealthCheckRequest(service="readiness")
-            answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=1)
-        except grpc.aio.AioRpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-
-async def port_open(address: str) -> bool:
-    """Asks whether anything listens."""
-    host, _, port = address.rpartition(":")
-    try:
-        _, writer = await asyncio.open_connection(host, int(port))
-    except OSError:
-        return False
-    writer.close()
-    return True
-
-
 class Supervisor:
-    """Keeps programs running. ``start`` brings them up in order, ``run`` restarts, ``stop`` drains them in reverse."""
+    """Keeps programs running: ``start`` brings them up in order, ``stop`` drains them in reverse."""
 
     def __init__(self, programs: list[Program], environ: Mapping[str, str], say: Callable[[str], None]) -> None:
         self._programs = programs
@@ -75,15 +53,19 @@ class Supervisor:
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._stopping = False
+        self.listening: dict[str, Listening] = {}
+        """Where each program listens, by name, in its own words."""
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Done when the mesh cannot go on, with the reason."""
 
     async def start(self) -> None:
-        """Starts every program, each after the one before it is ready. Raises StartError."""
+        """Starts every program, each once the one before it serves. Raises StartError."""
         for program in self._programs:
             began = time.monotonic()
             process = await self._spawn(program)
-            await self._until_ready(program, process)
-            self._say(f"{program.name} is ready on {program.address} ({time.monotonic() - began:.1f} s)")
+            self.listening[program.name] = await self._until_serving(program, process)
+            self._environ.update(program.environ(self.listening[program.name]))
+            self._say(f"{program.name} serves ({time.monotonic() - began:.1f} s)")
             self._keepers.append(asyncio.create_task(self._keep(program, process)))
 
     async def stop(self) -> None:
@@ -118,20 +100,24 @@ class Supervisor:
             program.module,
             env=self._environ,
             stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
         self._processes[program.name] = process
         return process
 
-    async def _until_ready(self, program: Program, process: asyncio.subprocess.Process) -> None:
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while not await program.health(program.address):
-            if process.returncode is not None:
-                raise StartError(f"{program.name} stopped at start with exit status {process.returncode}; see above.")
-            if time.monotonic() > deadline:
-                raise StartError(f"{program.name} did not become ready within {_START_TIMEOUT_S:.0f} s; see above.")
-            await asyncio.sleep(0.05)
+    async def _until_serving(self, program: Program, process: asyncio.subprocess.Process) -> Listening:
+        assert process.stdout is not None  # noqa: S101 spawned with a pipe
+        try:
+            line = await asyncio.wait_for(process.stdout.readline(), _START_TIMEOUT_S)
+        except TimeoutError:
+            raise StartError(f"{program.name} did not serve within {_START_TIMEOUT_S:.0f} s; see above.") from None
+        if not line:
+            status = await process.wait()
+            raise StartError(f"{program.name} ended at start with {_ending(status)}; it says why above.")
+        listening: Listening = json.loads(line)
+        return listening
 
     async def _keep(self, program: Program, process: asyncio.subprocess.Process) -> None:
         backoff_s = _BACKOFF_FIRST_S
@@ -142,7 +128,7 @@ class Supervisor:
                 return
             if status == EXIT_CONFIG:
                 if not self.failed.done():
-                    self.failed.set_result(f"{program.name} cannot run with these settings; see above.")
+                    self.failed.set_result(f"{program.name} cannot run with these settings; it says why above.")
                 return
             if time.monotonic() - born > _STABLE_AFTER_S:
                 backoff_s = _BACKOFF_FIRST_S
