@@ -56,6 +56,16 @@ def receive(headers: Mapping[str, str]) -> None:
     _current.set(_received(headers) or _unsampled())
 
 
+def serving(
+    tracing: "Tracing | None", name: str, headers: Mapping[str, str], attributes: Mapping[str, AttributeValue]
+) -> AbstractContextManager[Span]:
+    """The server span of a face other than gRPC; without tracing, only the place in the caller's trace."""
+    if tracing is not None:
+        return tracing.serve(name, headers, attributes)
+    receive(headers)
+    return _NO_SPAN
+
+
 def span(
     name: str, *, kind: SpanKind = SpanKind.INTERNAL, attributes: Mapping[str, AttributeValue] | None = None
 ) -> AbstractContextManager[Span]:
