@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from aiohttp import web
-from services.router.engine import Engine
-from shared.runner import App
 
+from services.router.engine import Engine
 from services.router.http.app import HttpFaces
 from services.router.settings import RouterSettings
+from shared.runner import App, StartError
 
 _MAX_HEADER_BYTES = 64 * 1024
 
@@ -29,11 +29,22 @@ async def serve(app: App, settings: RouterSettings, engine: Engine) -> None:
     await runner.setup()
     app.stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, settings.host, settings.http_port, backlog=4096)
-    await site.start()
+
+    async def start() -> None:
+        try:
+            await site.start()
+        except OSError:
+            raise StartError(
+                f"cannot listen on {settings.host}:{settings.http_port}: stop what listens there, "
+                "or set MODELMUXER_ROUTER_HTTP_PORT to a free port"
+            ) from None
+        host, port = runner.addresses[0][:2]
+        app.announce("http", f"{host}:{port}")
 
     async def drain() -> None:
         faces.draining = True
         await site.stop()
         await runner.shutdown()
 
+    app.on_start(start)
     app.on_drain(drain)

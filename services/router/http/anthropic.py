@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from modelmuxer.chat.v1 import chat_pb2
-from shared.wire import anthropic as wire
 
 from services.router.http.face import EventStream, Headers, Reading
 from shared.errors import MeshError
+from shared.wire import anthropic as wire
 
 # Headers that change the answer and so go on to the provider.
 _PASSED_ON = ("anthropic-beta", "anthropic-version")

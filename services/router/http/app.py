@@ -12,9 +12,9 @@ from http import HTTPStatus
 import orjson
 from aiohttp import web
 from modelmuxer.chat.v1.chat_pb2 import ChatRequest
-from services.router.engine import Engine
 
 from services.router.call import Call
+from services.router.engine import Engine
 from services.router.headers import cost_headers, decision_headers
 from services.router.http import models
 from services.router.http.anthropic import AnthropicFace
