@@ -51,7 +51,9 @@ class Decoder(Protocol):
         """What the provider has said so far; fields that it has not named are unset."""
 
     def feed(self, data: bytes) -> list[ChatEvent]:
-        """The events that `data` completes. Raises MeshError for an error event and for bytes that are no such stream."""
+        """The events that `data` completes. Raises MeshError for an error event and for bytes that are no such stream;
+        events that came before it are returned first, and the next call raises.
+        """
 
     def close(self) -> list[ChatEvent]:
         """The events that only the body's end allows. Raises PROVIDER_STREAM_CUT if the answer is not whole."""
@@ -95,7 +97,9 @@ def unsupported(provider: str, what: str, field_path: str | None = None) -> Mesh
 
 def malformed(what: str) -> MeshError:
     """The provider's answer is not of its documented form. Never quotes it: it may hold the prompt."""
-    return provider_failure(Reason.PROVIDER_MALFORMED_ANSWER, f"The provider's answer is malformed: {what}.", retryable=True)
+    return provider_failure(
+        Reason.PROVIDER_MALFORMED_ANSWER, f"The provider's answer is malformed: {what}.", retryable=True
+    )
 
 
 def stream_cut(detail: str = "before its terminal event") -> MeshError:
@@ -224,7 +228,7 @@ def as_count(value: object) -> int | None:
     return int(value)
 
 
-def caller_json(text: str, what: str, field_path: str) -> Any:
+def caller_json(text: str | bytes, what: str, field_path: str) -> Any:
     """JSON that the caller sent as text, or MALFORMED_REQUEST naming the field."""
     try:
         return orjson.loads(text)

@@ -83,7 +83,7 @@ class SseParser:
             self._check_bound(0)
         elif name == b"event":
             self._event = value
-        # "id" and "retry" serve reconnection, which an answer paid by the token never does; comments have an empty name.
+        # "id" and "retry" are for reconnecting, which no answer that is paid by the token does; comments have no name.
 
     def _dispatch(self, events: list[SseEvent]) -> None:
         if self._data:
