@@ -54,7 +54,8 @@ MEANINGLESS: Mapping[str, tuple[tuple[str, ...], str]] = {
 
 # MODELMUXER_ variables that something other than a service's settings reads.
 READ_ELSEWHERE = frozenset(
-    {"MODELMUXER_API_KEY", "MODELMUXER_ADDRESS", "MODELMUXER_SIMULATOR_URL", "MODELMUXER_CONFIG"}
+    f"MODELMUXER_{name}"
+    for name in ("API_KEY", "ADDRESS", "ROUTER_ADDRESS", "CONFIG", "SIMULATOR_URL", "SIMULATOR_PORT")
 )
 
 # What Kubernetes puts into every container beside a Service that is called modelmuxer-….
