@@ -13,7 +13,7 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from modelmuxer.accounting.v1.accounting_pb2 import (
@@ -22,9 +22,11 @@ from modelmuxer.accounting.v1.accounting_pb2 import (
     WatchPoliciesRequest,
     WatchPoliciesResponse,
 )
-from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceAsyncStub
 
 from shared.errors import MeshError, Reason
+
+if TYPE_CHECKING:
+    from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceAsyncStub
 
 GRACE_S = 60.0
 UNKNOWN_TTL_S = 2.0  # short: a key may be used the moment it is made
