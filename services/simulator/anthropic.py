@@ -1,22 +1,32 @@
-"""The simulated Anthropic: messages, with thinking whose signatures are checked when it comes back, and count_tokens."""
+"""The simulated Anthropic: messages and count_tokens. Thinking's signatures are checked when it comes back."""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from services.simulator.answer import EVENT_STREAM, Answer, json_answer
-from services.simulator.behaviour import Behaviour, DirectiveError, Orders
+from services.simulator.behaviour import Behaviour, OrderError, Orders
 from services.simulator.bill import Charge
 from services.simulator.connection import Request
 from services.simulator.prices import Prices, Tokens
 from services.simulator.prompt_cache import LIFETIMES_S, PromptCache
-from services.simulator.script import FILE_TOKENS, IMAGE_TOKENS, MESSAGE_TOKENS, Ask, Reading, Script, Tool
-from services.simulator.script import count_text, write_script
+from services.simulator.script import (
+    FILE_TOKENS,
+    IMAGE_TOKENS,
+    MESSAGE_TOKENS,
+    Ask,
+    Reading,
+    Script,
+    Tool,
+    count_text,
+    write_script,
+)
 from services.simulator.signature import is_sealed, is_signed, seal, sign
 
 PROVIDER = "anthropic"
@@ -24,15 +34,15 @@ MAX_BREAKPOINTS = 4
 LOOK_BACK = 20  # blocks before a breakpoint in which a cached prefix is found
 DEFAULT_THINKING_TOKENS = 48
 _EFFORT_TOKENS = {"low": 16, "medium": 32, "high": 64, "xhigh": 96, "max": 128}
-_PARAMETERS = frozenset(
-    "model messages max_tokens cache_control container context_management inference_geo mcp_servers metadata "
-    "output_config output_format service_tier speed stop_sequences stream system temperature thinking tool_choice tools "
-    "top_k top_p".split()
-)
-_COUNT_PARAMETERS = frozenset(
-    "model messages cache_control context_management mcp_servers output_config output_format system thinking tool_choice "
-    "tools speed".split()
-)
+_PARAMETERS = """
+    model messages max_tokens cache_control container context_management inference_geo mcp_servers metadata
+    output_config output_format service_tier speed stop_sequences stream system temperature thinking tool_choice tools
+    top_k top_p
+"""
+_COUNT_PARAMETERS = """
+    model messages cache_control context_management mcp_servers output_config output_format system thinking tool_choice
+    tools speed
+"""
 _STOP_REASONS = {
     "end": "end_turn",
     "length": "max_tokens",
@@ -105,7 +115,7 @@ class Anthropic:
         try:
             _authorise(request)
             return handle(request, request_id, headers)
-        except (AnthropicError, DirectiveError) as error:
+        except (AnthropicError, OrderError) as error:
             refusal = error if isinstance(error, AnthropicError) else AnthropicError(str(error))
             return json_answer(refusal.body(request_id), refusal.status, headers)
 
@@ -362,21 +372,28 @@ def _authorise(request: Request) -> None:
         raise AnthropicError("anthropic-version: header is required")
 
 
-def _body(request: Request, allowed: frozenset[str]) -> dict[str, Any]:
+def _body(request: Request, allowed: str) -> dict[str, Any]:
     try:
         body = orjson.loads(request.body)
     except orjson.JSONDecodeError as error:
         raise AnthropicError(f"The request body is not valid JSON: {error}") from None
     if not isinstance(body, dict):
         raise AnthropicError("Input should be an object")
-    if unknown := body.keys() - allowed:
+    if unknown := body.keys() - _names(allowed):
         raise AnthropicError(f"{min(unknown)}: Extra inputs are not permitted")
     messages = body.get("messages")
     if not isinstance(messages, list):
-        raise AnthropicError("messages: Field required" if messages is None else "messages: Input should be a valid array")
+        problem = "Field required" if messages is None else "Input should be a valid array"
+        raise AnthropicError(f"messages: {problem}")
     if not messages:
         raise AnthropicError("messages: at least one message is required")
+    _check_types(body)
     return body
+
+
+@lru_cache(maxsize=4)
+def _names(listed: str) -> frozenset[str]:
+    return frozenset(listed.split())
 
 
 _TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
@@ -395,15 +412,20 @@ _TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
 }
 
 
-def _check(body: dict[str, Any]) -> None:
-    if body.get("max_tokens") is None:
-        raise AnthropicError("max_tokens: Field required")
+def _check_types(body: dict[str, Any]) -> None:
     for name, value in body.items():
         if name not in _TYPES or value is None:
             continue
         kind, words = _TYPES[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise AnthropicError(f"{name}: Input should be a valid {words}")
+    if not all(isinstance(stop, str) for stop in body.get("stop_sequences") or ()):
+        raise AnthropicError("stop_sequences: Input should be a valid string")
+
+
+def _check(body: dict[str, Any]) -> None:
+    if body.get("max_tokens") is None:
+        raise AnthropicError("max_tokens: Field required")
     if body["max_tokens"] < 0:
         raise AnthropicError("max_tokens: Input should be greater than or equal to 0")
     if not 0 <= (body.get("temperature") or 0) <= 1:
@@ -460,9 +482,9 @@ def _schema(body: dict[str, Any]) -> dict[str, Any] | None:
     wanted = (body.get("output_config") or {}).get("format") or body.get("output_format")
     if wanted is None:
         return None
-    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema" or not isinstance(wanted.get("schema"), dict):
+    schema = wanted.get("schema") if isinstance(wanted, dict) and wanted.get("type") == "json_schema" else None
+    if not isinstance(schema, dict):
         raise AnthropicError("output_config.format: expected {'type': 'json_schema', 'schema': {…}}")
-    schema: dict[str, Any] = wanted["schema"]
     return schema
 
 
@@ -476,7 +498,7 @@ def _thinking_tokens(body: dict[str, Any], behaviour: Behaviour) -> int:
     if kind == "enabled":
         return DEFAULT_THINKING_TOKENS
     effort = (body.get("output_config") or {}).get("effort") or "high"
-    if effort not in _EFFORT_TOKENS:
+    if not isinstance(effort, str) or effort not in _EFFORT_TOKENS:
         raise AnthropicError(f"output_config.effort: Input should be one of {', '.join(_EFFORT_TOKENS)}")
     return _EFFORT_TOKENS[effort]
 
@@ -498,16 +520,11 @@ def _ordered_error(behaviour: Behaviour, request_id: str, headers: bytes) -> Ans
 def _read(body: dict[str, Any]) -> tuple[Reading, list[Tool]]:
     reading = Reading()
     tools = _read_tools(body.get("tools") or [], reading)
-    system = body.get("system")
-    if isinstance(system, str):
-        reading.text(system, system=True)
+    for position, block in enumerate(_blocks(body.get("system") or [], "system")):
+        if block.get("type") != "text" or not isinstance(block.get("text"), str):
+            raise AnthropicError(f"system.{position}.type: Input should be 'text'")
+        reading.text(block["text"], system=True)
         reading.ends.append(reading.tokens)
-    elif system is not None:
-        for position, block in enumerate(_blocks(system, "system")):
-            if block.get("type") != "text" or not isinstance(block.get("text"), str):
-                raise AnthropicError(f"system.{position}.type: Input should be 'text'")
-            reading.text(block["text"], system=True)
-            reading.ends.append(reading.tokens)
     _read_messages(body, reading)
     return reading, tools
 
@@ -535,18 +552,18 @@ def _read_messages(body: dict[str, Any], reading: Reading) -> None:
             raise AnthropicError(f"{where}.role: Input should be 'user' or 'assistant'")
         reading.tokens += MESSAGE_TOKENS
         content = message.get("content")
-        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else _blocks(content, f"{where}.content")
-        results = {block.get("tool_use_id") for block in blocks if block.get("type") == "tool_result"}
+        blocks = _blocks(content, f"{where}.content")
+        results = {str(block.get("tool_use_id")) for block in blocks if block.get("type") == "tool_result"}
         if waiting - results:
             raise AnthropicError(
                 f"messages.{position}: `tool_use` ids were found without `tool_result` blocks immediately after: "
-                f"{', '.join(sorted(waiting - results))}. Each `tool_use` block must have a corresponding `tool_result` "
-                "block in the next message."
+                f"{', '.join(sorted(waiting - results))}. Each `tool_use` block must have a corresponding "
+                "`tool_result` block in the next message."
             )
         if results - waiting:
             raise AnthropicError(
                 f"{where}.content.0: unexpected `tool_use_id` found in `tool_result` blocks: "
-                f"{', '.join(sorted(map(str, results - waiting)))}. Each `tool_result` block must have a corresponding "
+                f"{', '.join(sorted(results - waiting))}. Each `tool_result` block must have a corresponding "
                 "`tool_use` block in the previous message."
             )
         is_answered = role == "assistant" and position < len(messages) - 1
@@ -586,8 +603,7 @@ def _read_block(block: dict[str, Any], reading: Reading, where: str, role: str) 
             reading.text(orjson.dumps(block["input"]).decode())
         case "tool_result" if role == "user":
             content = block.get("content") or []
-            inner = [{"type": "text", "text": content}] if isinstance(content, str) else _blocks(content, where)
-            for number, part in enumerate(inner):
+            for number, part in enumerate(_blocks(content, where)):
                 _read_block(part, reading, f"{where}.content.{number}", role)
         case "thinking" if role == "assistant":
             text = block.get("thinking")
@@ -601,7 +617,7 @@ def _read_block(block: dict[str, Any], reading: Reading, where: str, role: str) 
         case "search_result":
             reading.text(orjson.dumps(block.get("content")).decode())
         case _:
-            raise AnthropicError(f"{where}: Input tag '{kind}' found using 'type' does not match any of the expected tags")
+            raise AnthropicError(f"{where}: Input tag '{kind}' does not match any of the expected tags")
 
 
 def _check_source(block: dict[str, Any], where: str) -> dict[str, Any]:
@@ -637,13 +653,15 @@ def _check_tool_turn_keeps_its_thinking(body: dict[str, Any]) -> None:
     kinds = [block.get("type") for block in message["content"]]
     if "tool_use" in kinds and kinds[0] not in ("thinking", "redacted_thinking"):
         raise AnthropicError(
-            f"messages.{position}.content.0.type: Expected `thinking` or `redacted_thinking`, but found `{kinds[0]}`. When "
-            "`thinking` is enabled, a final `assistant` message must start with a thinking block (preceeding the lastmost "
-            "set of `tool_use` and `tool_result` blocks)."
+            f"messages.{position}.content.0.type: Expected `thinking` or `redacted_thinking`, but found `{kinds[0]}`. "
+            "When `thinking` is enabled, a final `assistant` message must start with a thinking block (preceeding the "
+            "lastmost set of `tool_use` and `tool_result` blocks)."
         )
 
 
 def _blocks(content: Any, where: str) -> list[dict[str, Any]]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
     if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
         raise AnthropicError(f"{where}: Input should be a valid list")
     return content
@@ -665,18 +683,16 @@ def _lifetime(control: Any) -> str:
     if control is None:
         return ""
     lifetime = control.get("ttl", "5m") if isinstance(control, dict) and control.get("type") == "ephemeral" else ""
-    if lifetime not in LIFETIMES_S:
+    if not isinstance(lifetime, str) or lifetime not in LIFETIMES_S:
         raise AnthropicError("cache_control: expected {'type': 'ephemeral', 'ttl': '5m' or '1h'}")
-    return str(lifetime)
+    return lifetime
 
 
 def _cacheable(body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for tool in body.get("tools") or []:
         yield "tool", tool
-    system = body.get("system") or []
-    for block in [{"type": "text", "text": system}] if isinstance(system, str) else system:
+    for block in _blocks(body.get("system") or [], "system"):
         yield "system", block
     for message in body["messages"]:
-        content = message["content"]
-        for block in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+        for block in _blocks(message["content"], "messages"):
             yield message["role"], block

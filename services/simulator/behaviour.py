@@ -21,8 +21,8 @@ _PAIR = re.compile(r'([a-z_]+)(?:=("(?:[^"\\]|\\.)*"|[^\s"\]]+))?')
 _NAME_PART = re.compile(r"([a-z_]+?)(\d+(?:\.\d+)?(?:ms|s)?)?")
 
 
-class DirectiveError(ValueError):
-    """An order that cannot be read; the message says which part."""
+class OrderError(ValueError):
+    """What a request orders cannot be read or carried out; the message says which part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,12 @@ class Behaviour:
     @property
     def fault(self) -> tuple[int, str] | None:
         """The earliest ordered fault: its position and its kind."""
-        faults = ((self.error_at, "error"), (self.stall_at, "stall"), (self.cut_at, "cut"), (self.malformed_at, "malformed"))
+        faults = (
+            (self.error_at, "error"),
+            (self.stall_at, "stall"),
+            (self.cut_at, "cut"),
+            (self.malformed_at, "malformed"),
+        )
         return min(((at, kind) for at, kind in faults if at is not None), default=None)
 
 
@@ -63,13 +68,13 @@ _KINDS: dict[str, str] = {name: str(kind) for name, kind in Behaviour.__annotati
 
 
 def read_directives(text: str) -> dict[str, Any]:
-    """The orders of all directives in a text; a later one wins. Raises DirectiveError."""
+    """The orders of all directives in a text; a later one wins. Raises OrderError."""
     orders: dict[str, Any] = {}
     for found in _DIRECTIVE.finditer(text):
         for key, value in _PAIR.findall(found[1]):
             orders[key] = _value(key, json.loads(value) if value.startswith('"') else value)
     if not orders and "[[sim " in text and not _DIRECTIVE.search(text):
-        raise DirectiveError("a [[sim …]] directive is not of the form [[sim key=value flag key=\"quoted text\"]]")
+        raise OrderError('a [[sim …]] directive is not of the form [[sim key=value flag key="quoted text"]]')
     return orders
 
 
@@ -98,7 +103,7 @@ def _value(key: str, raw: str) -> Any:
     kind = _KINDS.get(key)
     try:
         if kind is None:
-            raise DirectiveError(f"unknown key {key!r}; known: {', '.join(_KINDS)}")
+            raise OrderError(f"unknown key {key!r}; known: {', '.join(_KINDS)}")
         if kind == "bool":
             return raw not in ("false", "0")
         if kind.startswith("int"):
@@ -106,10 +111,10 @@ def _value(key: str, raw: str) -> Any:
         if kind.startswith("float"):
             return _not_negative(_seconds(raw) if key in ("ttft", "retry_after") else float(raw))
         return raw
-    except DirectiveError:
+    except OrderError:
         raise
     except ValueError as error:
-        raise DirectiveError(f"{key}={raw!r} is not a number that fits") from error
+        raise OrderError(f"{key}={raw!r} is not a number that fits") from error
 
 
 def _seconds(raw: str) -> float:

@@ -1,6 +1,6 @@
 """The bill: one line for each call that a provider would charge for, in the order in which they ended.
 
-Nothing is ever dropped from it but by `reset`: it is the truth that ledgers are checked against, so lines are kept small.
+Nothing is ever dropped from it but by `reset`: it is the truth that ledgers are checked against.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Bill:
         self._lines.clear()
 
     def report(self, *, since: int = 0, client_id: str | None = None) -> dict[str, Any]:
-        """The lines from a position on, or of one caller's id; the total is theirs. `next` is the position after them."""
+        """The lines from a position on, or of one caller's id, and their total. `next` is the position after them."""
         lines = list(self._select(since, client_id))
         return {
             "total_nanos": sum(line.cost_nanos for line in lines),

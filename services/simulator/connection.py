@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(400, "this server speaks HTTP/1.1 only and does not upgrade")
+            self._is_deaf = True  # the request itself is answered; what follows speaks another protocol
         except httptools.HttpParserCallbackError as error:
             raise error.__context__ or error from None  # not the request's fault
         except httptools.HttpParserError as error:
@@ -105,6 +105,14 @@ class Connection(asyncio.Protocol):
         self.is_paused = False
         if self.running is not None:
             self.running.resume()
+
+    def drain(self) -> None:
+        """Closes as soon as nothing runs; what is still waiting is not started."""
+        self._is_deaf = True
+        self._keep_alive = False
+        self._waiting.clear()
+        if self.running is None:
+            self.close()
 
     def abort(self) -> None:
         """Closes at once, whatever is still to be written."""
@@ -154,7 +162,8 @@ class Connection(asyncio.Protocol):
         body = self._body if self._more_body is None else bytes(self._more_body)
         method = self._parser.get_method().decode("ascii")
         try:
-            request = Request(method, self._url, self._headers, body, self._parser.should_keep_alive())
+            keep_alive = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+            request = Request(method, self._url, self._headers, body, keep_alive)
         except httptools.HttpParserInvalidURLError:
             self._refuse(400, "the request's target is not a valid URL")
             return
@@ -214,7 +223,7 @@ class Connection(asyncio.Protocol):
             self._serve(self._waiting.popleft())
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answers, in its turn, what is no request with an error and closes: what follows cannot be told apart any more."""
+        """Answers what is no request with an error, in its turn, and closes: what follows cannot be told apart."""
         if self._is_deaf or self._is_closing:
             return
         self._is_deaf = True

@@ -1,5 +1,7 @@
-"""The simulated Gemini: generateContent, its stream in both framings, countTokens, and thought signatures that are
-checked when they come back."""
+"""The simulated Gemini: generateContent, its stream in both framings, and countTokens.
+
+Thought signatures are checked when they come back.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,20 @@ from urllib.parse import parse_qs
 import orjson
 
 from services.simulator.answer import EVENT_STREAM, Answer, json_answer
-from services.simulator.behaviour import Behaviour, DirectiveError, Orders
+from services.simulator.behaviour import Behaviour, OrderError, Orders
 from services.simulator.bill import Charge
 from services.simulator.connection import Request
 from services.simulator.prices import Prices, Tokens
-from services.simulator.script import FILE_TOKENS, IMAGE_TOKENS, MESSAGE_TOKENS, Ask, Reading, Script, Tool, write_script
+from services.simulator.script import (
+    FILE_TOKENS,
+    IMAGE_TOKENS,
+    MESSAGE_TOKENS,
+    Ask,
+    Reading,
+    Script,
+    Tool,
+    write_script,
+)
 from services.simulator.signature import is_sealed, is_signed, seal, sign
 
 PROVIDER = "gemini"
@@ -44,19 +55,23 @@ _ERRORS = {
     409: ("ABORTED", "The operation was aborted."),
     429: ("RESOURCE_EXHAUSTED", "You exceeded your current quota, please check your plan and billing details."),
     499: ("CANCELLED", "The operation was cancelled."),
-    500: ("INTERNAL", "An internal error has occurred. Please retry or report in https://developers.generativeai.google"),
+    500: ("INTERNAL", "An internal error has occurred. Please retry."),
     503: ("UNAVAILABLE", "The model is overloaded. Please try again later."),
     504: ("DEADLINE_EXCEEDED", "The request timed out. Please try again."),
 }
-_PARAMETERS = frozenset(
-    "contents tools toolConfig safetySettings systemInstruction generationConfig cachedContent serviceTier store model "
-    "labels".split()
-)
-_CONFIG = frozenset(
-    "stopSequences responseMimeType responseSchema responseJsonSchema _responseJsonSchema responseModalities "
-    "candidateCount maxOutputTokens temperature topP topK seed presencePenalty frequencyPenalty responseLogprobs logprobs "
-    "enableEnhancedCivicAnswers speechConfig thinkingConfig imageConfig mediaResolution responseFormat".split()
-)
+_PARAMETERS = """
+    contents tools toolConfig safetySettings systemInstruction generationConfig cachedContent serviceTier store model
+    labels
+"""
+_CONFIG = """
+    stopSequences responseMimeType responseSchema responseJsonSchema _responseJsonSchema responseModalities
+    candidateCount maxOutputTokens temperature topP topK seed presencePenalty frequencyPenalty responseLogprobs logprobs
+    enableEnhancedCivicAnswers speechConfig thinkingConfig imageConfig mediaResolution responseFormat
+"""
+_PART = """
+    text inlineData fileData functionCall functionResponse executableCode codeExecutionResult thought thoughtSignature
+    videoMetadata mediaResolution partMetadata
+"""
 
 
 class GeminiError(Exception):
@@ -109,7 +124,7 @@ class Gemini:
             return handle(request_id, headers)
         except GeminiError as error:
             return json_answer(error.body, error.status, headers)
-        except DirectiveError as error:
+        except OrderError as error:
             return json_answer(GeminiError(str(error)).body, 400, headers)
 
     def _known(self, model: str) -> str:
@@ -145,7 +160,7 @@ class Gemini:
             tokens=script.tokens,
             failure=failure,
         )
-        shows_thoughts = bool((config.get("thinkingConfig") or {}).get("includeThoughts"))
+        shows_thoughts = bool(_camel(config.get("thinkingConfig") or {}).get("includeThoughts"))
         writer = _Writer(request_id, model, script, tokens, behaviour, shows_thoughts, reading.seed)
         if method == "generateContent":
             answer.body = orjson.dumps(writer.whole())
@@ -278,7 +293,8 @@ class _Writer:
         length = len("".join(self._script.text).encode())
         return {
             "groundingChunks": [
-                {"web": {"uri": f"https://example.com/source/{number}", "title": f"Source {number}"}} for number in numbers
+                {"web": {"uri": f"https://example.com/source/{number}", "title": f"Source {number}"}}
+                for number in numbers
             ],
             "groundingSupports": [
                 {"segment": {"startIndex": 0, "endIndex": length}, "groundingChunkIndices": list(numbers)}
@@ -303,8 +319,8 @@ def _authorise(request: Request) -> None:
         key = parse_qs(request.query.decode("latin-1")).get("key", [""])[0]
     if not key:
         raise GeminiError(
-            "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other "
-            "form of API consumer identity to call this API.",
+            "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or "
+            "other form of API consumer identity to call this API.",
             status=403,
         )
     if "invalid" in key:
@@ -334,19 +350,26 @@ def _body(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise GeminiError("Invalid JSON payload received. The root element must be a message.")
     body = _camel(body)
-    _refuse_unknown(body.keys() - _PARAMETERS, "")
+    _refuse_unknown(body, _PARAMETERS)
     if not isinstance(body.get("contents"), list) or not body["contents"]:
         raise GeminiError("* GenerateContentRequest.contents: contents is not specified\n")
     return body
 
 
-def _refuse_unknown(names: set[str], where: str) -> None:
-    if names:
+def _refuse_unknown(message: dict[str, Any], known: str, where: str = "") -> None:
+    if names := message.keys() - _names(known):
         raise GeminiError(f'Invalid JSON payload received. Unknown name "{min(names)}"{where}: Cannot find field.')
 
 
-def _camel(message: dict[str, Any]) -> dict[str, Any]:
+@lru_cache(maxsize=8)
+def _names(listed: str) -> frozenset[str]:
+    return frozenset(listed.split())
+
+
+def _camel(message: Any) -> dict[str, Any]:
     """Proto JSON takes both spellings of a field; this is the camelCase one."""
+    if not isinstance(message, dict):
+        raise GeminiError("Invalid JSON payload received. A message must be a JSON object.")
     return {_camel_name(key): value for key, value in message.items()}
 
 
@@ -355,29 +378,45 @@ def _camel_name(name: str) -> str:
     return re.sub(r"(?<=[a-z])_([a-z])", lambda found: found[1].upper(), name)
 
 
+_CONFIG_TYPES: dict[str, tuple[type, ...]] = {
+    "maxOutputTokens": (int,),
+    "temperature": (int, float),
+    "topK": (int, float),
+    "stopSequences": (list,),
+}
+
+
 def _config(body: dict[str, Any]) -> dict[str, Any]:
     config = body.get("generationConfig") or {}
     if not isinstance(config, dict):
         raise GeminiError("Invalid value at 'generation_config' (type.googleapis.com/GenerationConfig)")
     config = _camel(config)
-    _refuse_unknown(config.keys() - _CONFIG, " at 'generation_config'")
-    for name, kind in (("maxOutputTokens", int), ("temperature", (int, float)), ("stopSequences", list), ("topK", (int, float))):
+    _refuse_unknown(config, _CONFIG, " at 'generation_config'")
+    for name, kinds in _CONFIG_TYPES.items():
         value = config.get(name)
-        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
             raise GeminiError(f"Invalid value at 'generation_config.{name}', {orjson.dumps(value).decode()}")
+    if not all(isinstance(stop, str) for stop in config.get("stopSequences") or ()):
+        raise GeminiError("Invalid value at 'generation_config.stop_sequences' (TYPE_STRING)")
     if not 0 <= (config.get("temperature") or 0) <= 2:
-        raise GeminiError("* GenerateContentRequest.generation_config.temperature: temperature must be in the range [0.0, 2.0].\n")
+        raise GeminiError(
+            "* GenerateContentRequest.generation_config.temperature: temperature must be in the range [0.0, 2.0].\n"
+        )
     if config.get("candidateCount") not in (None, 1):
         raise GeminiError("Multiple candidates is not enabled for this model")
     return config
 
 
-def _ask(body: dict[str, Any], config: dict[str, Any], reading: Reading, tools: list[Tool], behaviour: Behaviour) -> Ask:
+def _ask(
+    body: dict[str, Any], config: dict[str, Any], reading: Reading, tools: list[Tool], behaviour: Behaviour
+) -> Ask:
     calling = _camel(_camel(body.get("toolConfig") or {}).get("functionCallingConfig") or {})
     mode = str(calling.get("mode") or "AUTO").upper()
     allowed = calling.get("allowedFunctionNames")
-    if allowed and (unknown := set(allowed) - {tool.name for tool in tools}):
-        raise GeminiError(f"allowed_function_names: {min(unknown)} is not one of the function declarations")
+    if allowed is not None and not isinstance(allowed, list):
+        raise GeminiError("Invalid value at 'tool_config.function_calling_config.allowed_function_names'")
+    if allowed and (unknown := [name for name in allowed if name not in [tool.name for tool in tools]]):
+        raise GeminiError(f"allowed_function_names: {unknown[0]} is not one of the function declarations")
     return Ask(
         seed=reading.seed,
         behaviour=behaviour,
@@ -472,8 +511,8 @@ def _read(body: dict[str, Any], model: str) -> tuple[Reading, list[Tool]]:
         results = sum("functionResponse" in part for part in parts)
         if results != expected:
             raise GeminiError(
-                "Please ensure that the number of function response parts is equal to the number of function call parts of "
-                "the function call turn."
+                "Please ensure that the number of function response parts is equal to the number of function call "
+                "parts of the function call turn."
             )
         is_current = role == "model" and position == _last_model_turn(contents)
         expected = _check_calls(parts, where, required=is_current and bool(_NEEDS_SIGNATURES.match(model)))
@@ -486,7 +525,8 @@ def _read(body: dict[str, Any], model: str) -> tuple[Reading, list[Tool]]:
 
 
 def _last_model_turn(contents: list[Any]) -> int:
-    return max((at for at, content in enumerate(contents) if content.get("role") == "model"), default=-1)
+    turns = (at for at, content in enumerate(contents) if isinstance(content, dict) and content.get("role") == "model")
+    return max(turns, default=-1)
 
 
 def _parts(content: Any, where: str) -> list[dict[str, Any]]:
@@ -503,51 +543,51 @@ def _check_calls(parts: list[dict[str, Any]], where: str, *, required: bool) -> 
     calls = [part for part in parts if "functionCall" in part]
     for position, part in enumerate(calls):
         call, signature = part["functionCall"], part.get("thoughtSignature")
-        if not isinstance(call, dict) or not call.get("name"):
+        if not isinstance(call, dict) or not call.get("name") or not isinstance(call["name"], str):
             raise GeminiError(f"* GenerateContentRequest.{where}.parts.function_call.name: Name cannot be empty.\n")
         if signature is None:
             if required and position == 0:
                 raise GeminiError(
-                    f"Function call is missing a thought_signature in functionCall parts. This is required for tools to "
-                    f"work correctly, and missing thought_signature may lead to degraded model performance. Function call "
-                    f"`default_api:{call['name']}`."
+                    "Function call is missing a thought_signature in functionCall parts. This is required for tools to "
+                    "work correctly, and missing thought_signature may lead to degraded model performance. Function "
+                    f"call `default_api:{call['name']}`."
                 )
-        elif _plain(signature) not in _UNCHECKED_SIGNATURES and not is_signed("call", _signed_text(call), signature):
+        elif not _is_unchecked(signature) and not is_signed("call", _signed_text(call), _standard(signature)):
             raise GeminiError("Thought signature is not valid.")
     return len(calls)
 
 
-def _plain(signature: Any) -> str:
-    """The documented stand-ins also come base64-encoded, as the field is bytes."""
+def _standard(signature: Any) -> str:
+    """Bytes in proto JSON come in base64's plain or URL-safe alphabet, padded or not."""
+    text = str(signature).rstrip("=").translate(str.maketrans("-_", "+/"))
+    return text + "=" * (-len(text) % 4)
+
+
+def _is_unchecked(signature: Any) -> bool:
+    """The documented stand-ins come as they are, or base64-encoded, as the field is bytes."""
     if signature in _UNCHECKED_SIGNATURES:
-        return str(signature)
+        return True
     try:
-        return base64.b64decode(str(signature), validate=True).decode("latin-1")
+        return base64.b64decode(_standard(signature), validate=True).decode("latin-1") in _UNCHECKED_SIGNATURES
     except (binascii.Error, ValueError):
-        return ""
+        return False
 
 
 def _signed_text(call: dict[str, Any]) -> str:
     return f"{call['name']}\0" + orjson.dumps(call.get("args") or {}, option=orjson.OPT_SORT_KEYS).decode()
 
 
-_KINDS = (
-    "text inlineData fileData functionCall functionResponse executableCode codeExecutionResult thought thoughtSignature "
-    "videoMetadata mediaResolution partMetadata".split()
-)
-
-
 def _read_part(part: dict[str, Any], reading: Reading, where: str) -> None:
-    _refuse_unknown(part.keys() - set(_KINDS), f" at '{where}.parts'")
+    _refuse_unknown(part, _PART, f" at '{where}.parts'")
     if "functionCall" not in part and "thoughtSignature" in part:
         signature = part["thoughtSignature"]
-        if _plain(signature) not in _UNCHECKED_SIGNATURES and not is_sealed("thought", signature):
+        if not _is_unchecked(signature) and not is_sealed("thought", _standard(signature)):
             raise GeminiError("Thought signature is not valid.")
     if isinstance(part.get("text"), str):
         reading.text(part["text"])
     elif "inlineData" in part:
         data = _camel(part["inlineData"])
-        if not data.get("mimeType") or not isinstance(data.get("data"), str):
+        if not isinstance(data.get("mimeType"), str) or not isinstance(data.get("data"), str):
             raise GeminiError(f"* GenerateContentRequest.{where}.parts.inline_data: must have mime_type and data\n")
         reading.tokens += IMAGE_TOKENS if data["mimeType"].startswith("image/") else FILE_TOKENS
     elif "fileData" in part:
@@ -563,7 +603,8 @@ def _read_part(part: dict[str, Any], reading: Reading, where: str) -> None:
         reading.text(_plain_text(response["response"]))
     elif "executableCode" not in part and "codeExecutionResult" not in part:
         raise GeminiError(
-            f"* GenerateContentRequest.{where}.parts[0].data: required oneof field 'data' must have one initialized field\n"
+            f"* GenerateContentRequest.{where}.parts[0].data: required oneof field 'data' must have one initialized "
+            "field\n"
         )
 
 
@@ -576,10 +617,13 @@ def _read_tools(offered: Any, reading: Reading) -> list[Tool]:
     tools = []
     for entry in offered if isinstance(offered, list) else [offered]:
         declared = _camel(entry).get("functionDeclarations") if isinstance(entry, dict) else None
+        if declared is not None and not isinstance(declared, list):
+            raise GeminiError("Invalid value at 'tools.function_declarations'")
         reading.tools(declared or [])
         for function in declared or ():
             if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-                raise GeminiError("* GenerateContentRequest.tools[0].function_declarations[0].name: Invalid function name.\n")
+                raise GeminiError("* GenerateContentRequest.tools[0].function_declarations: Invalid function name.\n")
             described = _camel(function)
-            tools.append(Tool(function["name"], described.get("parametersJsonSchema") or described.get("parameters") or {}))
+            schema = described.get("parametersJsonSchema") or described.get("parameters") or {}
+            tools.append(Tool(function["name"], schema))
     return tools

@@ -5,17 +5,27 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from services.simulator.answer import EVENT_STREAM, Answer, json_answer
-from services.simulator.behaviour import Behaviour, DirectiveError, Orders
+from services.simulator.behaviour import Behaviour, OrderError, Orders
 from services.simulator.bill import Charge
 from services.simulator.connection import Request
 from services.simulator.prices import Prices, Tokens
 from services.simulator.prompt_cache import PromptCache
-from services.simulator.script import FILE_TOKENS, IMAGE_TOKENS, MESSAGE_TOKENS, Ask, Reading, Script, Tool, write_script
+from services.simulator.script import (
+    FILE_TOKENS,
+    IMAGE_TOKENS,
+    MESSAGE_TOKENS,
+    Ask,
+    Reading,
+    Script,
+    Tool,
+    write_script,
+)
 
 COMPATIBLE = ("mistral", "groq", "deepseek", "xai", "together_ai")
 FINGERPRINT = "fp_simulator"
@@ -25,13 +35,12 @@ _WANTS_COMPLETION_TOKENS = re.compile(r"o\d|gpt-5|gpt-6")
 _EFFORT_TOKENS = {"none": 0, "minimal": 8, "low": 32, "medium": 64, "high": 128, "xhigh": 192, "max": 256}
 _FINISH = {"end": "stop", "stop_sequence": "stop", "refusal": "stop", "filter": "content_filter"}
 _PART_TYPES = ("text", "image_url", "input_audio", "refusal", "file")
-_PARAMETERS = frozenset(
-    "messages model audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens "
-    "metadata modalities moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key "
-    "prompt_cache_options prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier "
-    "stop store stream stream_options temperature tool_choice tools top_logprobs top_p user verbosity "
-    "web_search_options".split()
-)
+_PARAMETERS = """
+    messages model audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens
+    metadata modalities moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key
+    prompt_cache_options prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier
+    stop store stream stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options
+"""
 _RATE_HEADERS = (
     b"openai-version: 2020-10-01\r\nopenai-organization: org-simulator\r\nopenai-processing-ms: 1\r\n"
     b"x-ratelimit-limit-requests: 10000\r\nx-ratelimit-remaining-requests: 9999\r\nx-ratelimit-reset-requests: 6ms\r\n"
@@ -41,7 +50,7 @@ _RATE_HEADERS = (
 _ERRORS: dict[int, tuple[str, str | None, str]] = {
     400: ("invalid_request_error", None, "The request is invalid."),
     401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
-    403: ("invalid_request_error", "unsupported_country_region_territory", "Country, region, or territory not supported"),
+    403: ("invalid_request_error", "unsupported_country_region_territory", "Country or region not supported"),
     404: ("invalid_request_error", "model_not_found", "The model does not exist or you do not have access to it."),
     408: ("timeout", None, "Request timed out."),
     409: ("invalid_request_error", "conflict", "The resource was updated by another request."),
@@ -86,7 +95,7 @@ class OpenAIError(Exception):
 
 
 class OpenAI:
-    """Answers OpenAI's paths. `provider` in a path pins one of the compatible servers; else the model's name decides."""
+    """Answers OpenAI's paths. A provider in the path pins a compatible server; else the model's name decides."""
 
     def __init__(self, prices: Prices, ordered: dict[str, Orders], new_id: Callable[[], str]) -> None:
         self._prices = prices
@@ -103,7 +112,7 @@ class OpenAI:
             return _Chat(self, request, request_id, headers, provider).answer()
         except OpenAIError as error:
             return json_answer(error.body, error.status, headers)
-        except DirectiveError as error:
+        except OrderError as error:
             return json_answer(OpenAIError(str(error), code="invalid_directive").body, 400, headers)
 
     def models(self, request: Request, provider: str | None, model: str | None = None) -> Answer:
@@ -134,7 +143,7 @@ class OpenAI:
         return tier if self._prices.has_tier(provider, model, tier) else "standard"
 
     def cached(self, model: str, key: str, messages: list[Any], tokens: int) -> tuple[int, int]:
-        """Tokens read from and written to the cache for a long prompt that is sent again with its `prompt_cache_key`."""
+        """Tokens read from and written to the cache, for long prompts that come again with a `prompt_cache_key`."""
         if tokens < MIN_CACHED_PROMPT:
             return 0, 0
         return self._cache.usage(f"{model}\0{key}\0".encode() + orjson.dumps(messages), tokens)
@@ -156,10 +165,11 @@ class _Chat:
         if not isinstance(body, dict):
             raise OpenAIError("The body of the request must be a JSON object.")
         self._body: dict[str, Any] = body
-        self._model = body.get("model")
-        if not isinstance(self._model, str) or not self._model:
+        model = body.get("model")
+        if not isinstance(model, str) or not model:
             raise OpenAIError("you must provide a model parameter")
-        self._provider = owner.owner(self._model, provider)
+        self._model = model
+        self._provider = owner.owner(model, provider)
         self._reading = Reading()
 
     def answer(self) -> Answer:
@@ -174,9 +184,7 @@ class _Chat:
         tokens = self._input_tokens(behaviour)
         tier = self._desk.tier(self._provider, self._model, body.get("service_tier"))
         writer = _Writer(self, script, tokens, tier, behaviour.citations)
-        charge = Charge(
-            self._request_id, self._client_id, self._provider, self._model, tier, tokens, self._started_at
-        )
+        charge = Charge(self._request_id, self._client_id, self._provider, self._model, tier, tokens, self._started_at)
         failure = orjson.dumps(_error_body(500, None))
         answer = Answer(b"", self._headers, charge=charge, behaviour=behaviour, tokens=script.tokens, failure=failure)
         if body.get("stream"):
@@ -212,8 +220,9 @@ class _Chat:
     def _ask(self, tools: list[Tool], behaviour: Behaviour) -> Ask:
         body = self._body
         choice = body.get("tool_choice", "auto")
-        only = choice.get("function", {}).get("name") if isinstance(choice, dict) else None
-        if only is not None and only not in {tool.name for tool in tools}:
+        named = choice.get("function") if isinstance(choice, dict) else None
+        only = named.get("name") if isinstance(named, dict) else None
+        if isinstance(choice, dict) and only not in [tool.name for tool in tools]:
             raise OpenAIError(f"Tool choice '{only}' not found in 'tools' parameter.", param="tool_choice")
         stop = body.get("stop") or []
         return Ask(
@@ -341,9 +350,11 @@ class _Writer:
             events += [b""] * len(script.thinking)
         opened = before + (b'{"refusal":' if script.ending == "refusal" else b'{"content":')
         if self._logprobs:
+            closed = b',"finish_reason":null}]' + end
+            probable = [dumps(self._logprobs_of([piece], script.ending == "refusal")) for piece in script.text]
             events += [
-                opened + dumps(piece) + b'},"logprobs":' + dumps(self._logprobs_of([piece])) + b',"finish_reason":null}]' + end
-                for piece in script.text
+                opened + dumps(piece) + b'},"logprobs":' + logprobs + closed
+                for piece, logprobs in zip(script.text, probable, strict=True)
             ]
         else:
             closed = b"}" + after
@@ -427,8 +438,8 @@ def _authorise(request: Request) -> None:
     scheme, _, key = request.header(b"authorization").partition(" ")
     if scheme.lower() != "bearer" or not key:
         raise OpenAIError(
-            "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
-            "(i.e. Authorization: Bearer YOUR_KEY).",
+            "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer "
+            "auth (i.e. Authorization: Bearer YOUR_KEY).",
             status=401,
         )
     if "invalid" in key:
@@ -446,10 +457,15 @@ def _error_body(status: int, code: str | None) -> dict[str, Any]:
     return OpenAIError(message, kind=kind, code=code or usual).body
 
 
+@lru_cache(maxsize=1)
+def _known_parameters() -> frozenset[str]:
+    return frozenset(_PARAMETERS.split())
+
+
 def _check(body: dict[str, Any], provider: str) -> None:
     """OpenAI's own checks; compatible servers ignore what they do not know."""
     if provider == "openai":
-        if unknown := body.keys() - _PARAMETERS:
+        if unknown := body.keys() - _known_parameters():
             name = min(unknown)
             raise OpenAIError(f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
         model = body["model"]
@@ -504,8 +520,10 @@ def _check_types(body: dict[str, Any]) -> None:
         kind, words = _TYPES[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise _wrong_type(name, words, value)
+    if isinstance(body.get("stop"), list) and not all(isinstance(stop, str) for stop in body["stop"]):
+        raise _wrong_type("stop", "an array of strings", body["stop"])
     if body.get("n") not in (None, 1):
-        raise OpenAIError("Invalid value for 'n': this simulator generates one choice.", param="n", code="invalid_value")
+        raise OpenAIError("Invalid value for 'n': only one choice is generated.", param="n", code="invalid_value")
     if not 0 <= (body.get("temperature") or 0) <= 2:
         raise OpenAIError(
             f"Invalid 'temperature': expected a value between 0 and 2, but got {body['temperature']} instead.",
@@ -528,8 +546,8 @@ def _check_types(body: dict[str, Any]) -> None:
 
 
 def _wrong_type(name: str, expected: str, value: Any) -> OpenAIError:
-    kind = {str: "a string", bool: "a boolean", int: "an integer", float: "a decimal", list: "an array", dict: "an object"}
-    got = kind.get(type(value), "null")
+    names = {str: "a string", bool: "a boolean", int: "an integer", float: "a decimal", list: "an array"}
+    got = names.get(type(value), "null" if value is None else "an object")
     message = f"Invalid type for '{name}': expected {expected}, but got {got} instead."
     return OpenAIError(message, param=name, code="invalid_type")
 
@@ -545,7 +563,8 @@ def _read_messages(messages: list[Any], reading: Reading) -> None:
         if role != "tool" and unanswered:
             raise OpenAIError(
                 "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
-                f"'tool_call_id'. The following tool_call_ids did not have response messages: {', '.join(sorted(unanswered))}",
+                "'tool_call_id'. The following tool_call_ids did not have response messages: "
+                f"{', '.join(sorted(unanswered))}",
                 param=f"messages.[{position}].role",
             )
         if role == "user":
@@ -558,7 +577,7 @@ def _read_messages(messages: list[Any], reading: Reading) -> None:
                 reading.model_turn()
         elif role == "tool":
             call_id = message.get("tool_call_id")
-            if call_id not in unanswered:
+            if not isinstance(call_id, str) or call_id not in unanswered:
                 raise OpenAIError(
                     "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with "
                     "'tool_calls'.",
@@ -571,14 +590,14 @@ def _read_messages(messages: list[Any], reading: Reading) -> None:
             _read_content(message.get("content"), reading, where, system=True)
         else:
             raise OpenAIError(
-                f"Invalid value: '{role}'. Supported values are: 'system', 'assistant', 'user', 'function', 'tool', and "
-                "'developer'.",
+                f"Invalid value: '{role}'. Supported values are: 'system', 'developer', 'assistant', 'user', 'tool'.",
                 param=f"{where}.role",
                 code="invalid_value",
             )
     if unanswered:
         raise OpenAIError(
-            "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'.",
+            "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
+            "'tool_call_id'.",
             param="messages",
         )
 
@@ -618,6 +637,8 @@ def _is_image(url: Any) -> bool:
 
 def _read_calls(message: dict[str, Any], reading: Reading, where: str) -> set[str]:
     calls = message.get("tool_calls") or []
+    if not isinstance(calls, list):
+        raise _wrong_type(f"{where}.tool_calls", "an array of objects", calls)
     ids = set()
     for position, call in enumerate(calls):
         function = call.get("function") if isinstance(call, dict) else None

@@ -1,8 +1,8 @@
 """What the simulated model says: the same script for the same request, made of tokens that can be counted.
 
-A token is four bytes of UTF-8 text (fewer at the end, or where a character would be split). Input is counted by the same
-rule, with fixed numbers for what is not text (README.md has the table). How a script looks on a provider's wire is left
-to that provider's module.
+A token is four bytes of UTF-8 text (fewer at the end, or where a character would be split). Input is counted by the
+same rule, with fixed numbers for what is not text (README.md has the table). How a script looks on a provider's wire is
+left to that provider's module.
 """
 
 from __future__ import annotations
@@ -13,8 +13,15 @@ from typing import Any, Literal
 
 import orjson
 
-from services.simulator.behaviour import DIRECTIVE_MARK, Behaviour, DirectiveError, Orders, model_orders, read_directives
-from services.simulator.behaviour import read_model_name
+from services.simulator.behaviour import (
+    DIRECTIVE_MARK,
+    Behaviour,
+    OrderError,
+    Orders,
+    model_orders,
+    read_directives,
+    read_model_name,
+)
 
 MESSAGE_TOKENS = 4
 TOOL_TOKENS = 8
@@ -22,7 +29,7 @@ IMAGE_TOKENS = 256
 FILE_TOKENS = 1024
 
 PROSE = (
-    "A sender starts with a small window and doubles it each round trip until a loss or a threshold tells it to slow down. "
+    "A sender starts with a small window and doubles it each round trip until a loss tells it to slow down. "
     "From there on the window grows by one segment per round trip, and halves when the network drops a packet. "
     "The receiver's own window is the other limit, and the smaller of the two decides how much may be in flight. "
     "A queue that is never empty adds delay to everyone, so good senders leave some room in it. "
@@ -146,7 +153,7 @@ class Script:
 
 
 def write_script(ask: Ask) -> Script:
-    """The reply to a request. Raises DirectiveError when the orders name a tool that is not offered."""
+    """The reply to a request. Raises OrderError for a tool that is not offered and a schema that is none."""
     orders = ask.behaviour
     script = Script(text=[])
     if ask.thinking_tokens:
@@ -203,7 +210,7 @@ def _calls(ask: Ask) -> list[Call]:
     else:
         return []
     if missing := [name for name in names if name not in offered]:
-        raise DirectiveError(f"tool {missing[0]!r} is not among the tools of the request")
+        raise OrderError(f"tool {missing[0]!r} is not among the tools of the request")
     calls = []
     for position, name in enumerate(names if ask.parallel else names[:1]):
         arguments = orders.tool_args
@@ -231,9 +238,12 @@ def _shorten(script: Script, limit: int) -> None:
 
 
 def sample(schema: Any, seed: int) -> Any:
-    """A value that fits a JSON schema, the same for the same seed."""
+    """A value that fits a JSON schema, the same for the same seed. Raises OrderError when it is no schema."""
     root = schema if isinstance(schema, dict) else {}
-    return _sample(root, root, seed, "value", 0)
+    try:
+        return _sample(root, root, seed, "value", 0)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise OrderError(f"not a valid JSON schema: {error}") from error
 
 
 def _sample(schema: Any, root: dict[str, Any], seed: int, name: str, depth: int) -> Any:

@@ -12,15 +12,16 @@ import socket
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import orjson
 
-from services.simulator.anthropic import Anthropic
 from services.simulator.answer import Answer, json_answer
-from services.simulator.behaviour import DirectiveError, Orders, read_directives
+from services.simulator.anthropic import Anthropic
+from services.simulator.behaviour import OrderError, Orders, read_directives
 from services.simulator.bill import Bill
 from services.simulator.connection import Connection, Request, connection_factory
 from services.simulator.gemini import Gemini
@@ -53,6 +54,8 @@ class Simulator:
         self._anthropic = Anthropic(prices, self._ordered, self._new_id)
         self._gemini = Gemini(prices, self._ordered, self._new_id)
         self._connections: set[Connection] = set()
+        self._all_closed = asyncio.Event()
+        self._all_closed.set()
         self._closes: deque[dict[str, Any]] = deque(maxlen=MAX_CLOSES)
         self._received = Received()
         self._exact = self._routes()
@@ -61,9 +64,12 @@ class Simulator:
 
     def opened(self, connection: Connection) -> None:
         self._connections.add(connection)
+        self._all_closed.clear()
 
     def closed(self, connection: Connection, *, by_client: bool) -> None:
         self._connections.discard(connection)
+        if not self._connections:
+            self._all_closed.set()
         running = connection.running
         self._closes.append(
             {
@@ -104,8 +110,8 @@ class Simulator:
         }
         for provider in (None, "openai", *COMPATIBLE):
             prefix = b"/" + provider.encode() if provider else b""
-            routes["POST", prefix + b"/v1/chat/completions"] = lambda request, p=provider: self._openai.chat(request, p)
-            routes["GET", prefix + b"/v1/models"] = lambda request, p=provider: self._models(request, p)
+            routes["POST", prefix + b"/v1/chat/completions"] = partial(self._openai.chat, provider=provider)
+            routes["GET", prefix + b"/v1/models"] = partial(self._models, provider=provider)
         for prefix in (b"", b"/anthropic"):
             routes["POST", prefix + b"/v1/messages"] = self._anthropic.messages
             routes["POST", prefix + b"/v1/messages/count_tokens"] = self._anthropic.count_tokens
@@ -116,9 +122,11 @@ class Simulator:
         return routes
 
     def _models(self, request: Request, provider: str | None) -> Answer:
-        """OpenAI and Anthropic list their models on the same path; the caller's headers tell them apart."""
+        """All three list their models on the same path; how the caller identifies itself tells them apart."""
         if provider is None and b"anthropic-version" in request.headers:
             return self._anthropic.models(request)
+        if provider is None and b"x-goog-api-key" in request.headers:
+            return self._gemini.models(request)
         return self._openai.models(request, provider)
 
     def _answer_other(self, request: Request) -> Answer:
@@ -127,8 +135,9 @@ class Simulator:
         if request.method == "GET" and parts[0] == "calls" and len(parts) == 2:
             return self._show_calls(parts[1])
         provider = parts.pop(0) if parts[0] in ("openai", "gemini", *COMPATIBLE) else None
+        is_google = b"x-goog-api-key" in request.headers
         match request.method, parts:
-            case "GET", ["v1", "models", *name] if name and provider != "gemini":
+            case "GET", ["v1", "models", *name] if name and provider != "gemini" and not is_google:
                 return self._openai.models(request, provider, "/".join(name))
             case "GET", ["v1beta" | "v1", "models", name]:
                 return self._gemini.models(request, name)
@@ -165,7 +174,7 @@ class Simulator:
             body = orjson.loads(request.body)
             model, directive = str(body["model"]), str(body["directive"])
             orders = read_directives(f"[[sim {directive}]]")
-        except (orjson.JSONDecodeError, KeyError, TypeError, DirectiveError) as error:
+        except (orjson.JSONDecodeError, KeyError, TypeError, OrderError) as error:
             return _not_served(400, f'expected {{"model": …, "directive": "key=value …"}}: {error}')
         if orders:
             self._ordered[model] = orders
@@ -183,13 +192,14 @@ class Simulator:
     # -- its life ------------------------------------------------------------------------------------------------
 
     async def drain(self, grace_s: float) -> None:
-        """Lets running calls end, cuts those that do not, and closes every connection."""
-        deadline = self.loop.time() + grace_s
-        while any(c.running for c in self._connections) and self.loop.time() < deadline:
-            await asyncio.sleep(0.02)
+        """Closes every connection: at once where nothing runs, after the running answer, or when the grace is over."""
+        for connection in tuple(self._connections):
+            connection.drain()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._all_closed.wait(), grace_s)
         for connection in tuple(self._connections):
             connection.abort()
-        await asyncio.sleep(0)
+        await self._all_closed.wait()
 
 
 class Received:
@@ -232,7 +242,8 @@ def _peer(name: Any) -> str:
 
 
 def _not_served(status: int, message: str) -> Answer:
-    return json_answer({"error": {"type": "invalid_request_error", "code": None, "param": None, "message": message}}, status)
+    error = {"type": "invalid_request_error", "code": None, "param": None, "message": message}
+    return json_answer({"error": error}, status)
 
 
 @asynccontextmanager
