@@ -67,6 +67,7 @@ CACHE_OUTCOMES = Counter(names.CACHE_OUTCOMES, "Chats, by what the response cach
 CACHE_LOOKUPS = Counter(names.CACHE_LOOKUPS, "Look-ups in the response cache, by result.", ("result",))
 CACHE_ENTRIES = Gauge(names.CACHE_ENTRIES, "Answers in the response cache.")
 CACHE_BYTES = Gauge(names.CACHE_BYTES, "Bytes in the response cache.")
+CACHE_REMOVED = Counter(names.CACHE_REMOVED, "Answers that left the response cache, by why.", ("why",))
 JOURNAL_RECORDS = Counter(names.JOURNAL_RECORDS, "Records appended to the journal, by kind.", ("kind",))
 JOURNAL_BYTES = Gauge(names.JOURNAL_BYTES, "Bytes of the journal on disk.")
 JOURNAL_PENDING = Gauge(names.JOURNAL_PENDING, "Journal records that accounting has not acknowledged.")
