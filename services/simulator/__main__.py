@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 from services.simulator.server import serve
 
+EXIT_CONFIG = 2  # starting again cannot help
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m services.simulator", description=__doc__)
@@ -28,7 +30,7 @@ def main() -> int:
             runner.run(_run(arguments.host, arguments.port))
     except OSError as error:
         print(f"cannot listen on {arguments.host}:{arguments.port}: {error.strerror or error}", file=sys.stderr)
-        return 1
+        return EXIT_CONFIG
     return 0
 
 

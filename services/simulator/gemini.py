@@ -172,7 +172,7 @@ class Gemini:
         else:
             chunks, weights = writer.chunks()
             answer.events, answer.weights = _array(chunks), [*weights, 0]
-            answer.failure_event = b",\r\n" + failure + b"]"
+            answer.failure_event = (b"[" if behaviour.error_at == 0 else b",\r\n") + failure + b"]"
         return answer
 
 

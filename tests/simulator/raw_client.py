@@ -40,9 +40,9 @@ class Wire:
         self.writer = writer
 
     @classmethod
-    async def open(cls, simulator: Simulator) -> Wire:
+    async def open(cls, simulator: Simulator, limit: int = 2**24) -> Wire:
         address = urlsplit(simulator.url)
-        return cls(*await asyncio.open_connection(address.hostname, address.port, limit=2**24))
+        return cls(*await asyncio.open_connection(address.hostname, address.port, limit=limit))
 
     def send(self, method: str, path: str, body: Any = None, **headers: str) -> None:
         self.writer.write(request_bytes(method, path, body, **headers))

@@ -231,6 +231,12 @@ async def test_geminis_stream_is_also_one_json_array(wire: Wire) -> None:
     elements = (await wire.reply()).json()
     assert len(elements) == 4
     assert elements[-1]["candidates"][0]["finishReason"] == "STOP"
+    for position in range(4):
+        path, body = call_of("gemini", f"[[sim tokens=3 error_at={position}]]")
+        wire.send("POST", path.replace("generateContent", "streamGenerateContent"), body)
+        elements = (await wire.reply()).json()
+        assert len(elements) == position + 1
+        assert elements[-1]["error"]["status"] == "INTERNAL"
 
 
 async def test_what_was_received_can_be_looked_up_without_secrets(wire: Wire) -> None:
@@ -270,5 +276,5 @@ def test_a_port_that_is_taken_is_said_in_a_sentence(simulator_url: str) -> None:
     port = str(urlsplit(simulator_url).port)
     command = [sys.executable, "-m", "services.simulator", "--port", port]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(f"cannot listen on 127.0.0.1:{port}")
