@@ -5,10 +5,22 @@ Nothing is ever dropped from it but by `reset`: it is the truth that ledgers are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
 from typing import Any, NamedTuple
 
 from services.simulator.prices import Prices, Tokens
+
+# A line's whole numbers, in this order.
+_NUMBERS = (
+    "input_tokens",
+    "cached_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "cost_nanos",
+    "complete",
+)
+_WIDTH = len(_NUMBERS)
 
 
 class Charge(NamedTuple):
@@ -23,54 +35,48 @@ class Charge(NamedTuple):
     started_at: float  # seconds since the epoch
 
 
-class Line(NamedTuple):
-    charge: Charge
-    output_tokens: int
-    cost_nanos: int
-    complete: bool
-
-
 class Bill:
+    """Lines are kept in columns: a million of them must neither fill the memory nor stop the world to be collected."""
+
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
-        self._lines: list[Line] = []
+        self.reset()
+
+    def reset(self) -> None:
+        self._ids: list[str] = []
+        self._client_ids: list[str | None] = []
+        self._services: list[tuple[str, str, str]] = []  # provider, model, tier: each combination is one object
+        self._known_services: dict[tuple[str, str, str], tuple[str, str, str]] = {}
+        self._numbers = array("q")
+        self._starts = array("d")
 
     def add(self, charge: Charge, output_tokens: int, *, complete: bool) -> None:
         """Charges a call that has ended; `complete` is false when its answer did not reach its end."""
-        cost = self._prices.cost_nanos(charge.provider, charge.model, charge.tier, charge.tokens, output_tokens)
-        self._lines.append(Line(charge, output_tokens, cost, complete))
-
-    def reset(self) -> None:
-        self._lines.clear()
+        service = (charge.provider, charge.model, charge.tier)
+        cost_nanos = self._prices.cost_nanos(*service, charge.tokens, output_tokens)
+        self._ids.append(charge.id)
+        self._client_ids.append(charge.client_id)
+        self._services.append(self._known_services.setdefault(service, service))
+        self._numbers.extend((*charge.tokens, output_tokens, cost_nanos, complete))
+        self._starts.append(charge.started_at)
 
     def report(self, *, since: int = 0, client_id: str | None = None) -> dict[str, Any]:
         """The lines from a position on, or of one caller's id, and their total. `next` is the position after them."""
-        lines = list(self._select(since, client_id))
+        count = len(self._ids)
+        positions = (at for at in range(since, count) if client_id is None or self._client_ids[at] == client_id)
+        calls = [self._line(position) for position in positions]
+        return {"total_nanos": sum(call["cost_nanos"] for call in calls), "calls": calls, "next": count}
+
+    def _line(self, position: int) -> dict[str, Any]:
+        provider, model, tier = self._services[position]
+        numbers = self._numbers[position * _WIDTH : (position + 1) * _WIDTH]
         return {
-            "total_nanos": sum(line.cost_nanos for line in lines),
-            "calls": [_entry(line) for line in lines],
-            "next": len(self._lines),
+            "id": self._ids[position],
+            "client_id": self._client_ids[position],
+            "provider": provider,
+            "model": model,
+            "service_tier": tier,
+            **dict(zip(_NUMBERS, numbers, strict=True)),
+            "complete": bool(numbers[-1]),
+            "started_at": self._starts[position],
         }
-
-    def _select(self, since: int, client_id: str | None) -> Iterator[Line]:
-        lines = self._lines[since:] if since else self._lines
-        return (line for line in lines if client_id is None or line.charge.client_id == client_id)
-
-
-def _entry(line: Line) -> dict[str, Any]:
-    charge, tokens = line.charge, line.charge.tokens
-    return {
-        "id": charge.id,
-        "client_id": charge.client_id,
-        "provider": charge.provider,
-        "model": charge.model,
-        "service_tier": charge.tier,
-        "input_tokens": tokens.input,
-        "cached_tokens": tokens.cached,
-        "cache_write_5m_tokens": tokens.cache_write_5m,
-        "cache_write_1h_tokens": tokens.cache_write_1h,
-        "output_tokens": line.output_tokens,
-        "cost_nanos": line.cost_nanos,
-        "complete": line.complete,
-        "started_at": charge.started_at,
-    }
