@@ -8,13 +8,15 @@ import asyncio
 import contextlib
 import logging
 import random
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 from modelmuxer.accounting.v1.accounting_pb2 import JournalRecord, RecordRequest
-from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceAsyncStub
 
 from shared.journal import Journal
+
+if TYPE_CHECKING:
+    from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceAsyncStub
 
 _MIN_BACKOFF_S = 0.1
 _MAX_BACKOFF_S = 5.0
@@ -28,7 +30,7 @@ class Shipper:
     def __init__(
         self,
         journal: Journal,
-        accounting: AccountingServiceAsyncStub,
+        accounting: "AccountingServiceAsyncStub",
         *,
         batch_records: int = 256,
         linger_s: float = 0.02,
