@@ -64,6 +64,9 @@ COST = Counter(names.COST, "Cost in nano-dollars, by model.", ("model",))
 REQUESTS = Counter(names.REQUESTS, "Chats, by face, model or alias asked for, and status.", ("face", "model", "status"))
 FAILOVERS = Counter(names.FAILOVERS, "Attempts that another one followed, by model and reason.", ("model", "reason"))
 CACHE_OUTCOMES = Counter(names.CACHE_OUTCOMES, "Chats, by what the response cache did.", ("outcome",))
+PROVIDER_CONNECTIONS = Gauge(
+    names.PROVIDER_CONNECTIONS, "Connections to providers that calls hold, by deployment.", ("deployment",)
+)
 CACHE_LOOKUPS = Counter(names.CACHE_LOOKUPS, "Look-ups in the response cache, by result.", ("result",))
 CACHE_ENTRIES = Gauge(names.CACHE_ENTRIES, "Answers in the response cache.")
 CACHE_BYTES = Gauge(names.CACHE_BYTES, "Bytes in the response cache.")
@@ -100,12 +103,12 @@ class MetricsPort:
         BUILD_INFO.labels(service, version("modelmuxer")).set(1)
         app = web.Application()
         app.router.add_get("/metrics", _metrics)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
 
     async def start(self, host: str, port: int) -> int:
         """Listens, and returns the port. Raises OSError."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, shutdown_timeout=1.0)
+        site = web.TCPSite(self._runner, host, port)
         await site.start()
         return int(self._runner.addresses[0][1])
 
