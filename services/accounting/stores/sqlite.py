@@ -342,18 +342,14 @@ def _connect(path: Path) -> Connection:
 
 
 def _open(path: Path) -> Connection:
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    db = _connect(path)
     try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        db = _connect(path)
         # What is acknowledged leaves the journals, so it has to be on disk by then.
         db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
         _prepare(db, path)
-    except sqlite3.DatabaseError as error:
-        db.close()
+    except (OSError, sqlite3.DatabaseError) as error:
         raise StoreError(f"{path} cannot be used as a ledger: {error}.") from None
-    except StoreError:
-        db.close()
-        raise
     return db
 
 
