@@ -4,8 +4,8 @@ What a call is billed as, by how it ended:
 - whole: what the provider said; where it said nothing, an estimate;
 - an answer that is no 200, or nothing written: nothing;
 - cut, broken off or cancelled after it was written: the input as the provider said it (else estimated), and as output
-  what was streamed, at a token per four characters, or more if the provider had said more. Of an answer that is not
-  streamed nothing is seen: its output is what the deployment usually generates in that time.
+  what was streamed, at a token per four bytes, or more if the provider had said more. Of an answer that is not streamed
+  nothing is seen: its output is what the deployment usually generates in that time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 from modelmuxer.accounting.v1.accounting_pb2 import Announced, JournalRecord, Outcome
@@ -34,9 +33,7 @@ from shared.catalogue import Deployment
 from shared.errors import MeshError
 from shared.journal import Journal
 from shared.telemetry import metrics, names
-from shared.tokens import estimate_input_tokens
-
-CHARS_PER_TOKEN: Final = 4
+from shared.tokens import BYTES_PER_TOKEN, estimate_input_tokens
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +52,7 @@ class Attempt:
     http_status: int = 0
     provider_request_id: str = ""
     first_token_s: float | None = None
-    streamed_chars: int = 0
+    streamed_bytes: int = 0
     stated: Usage = field(default_factory=Usage)
     completed: Completed | None = None
     ended: bool = False
@@ -101,24 +98,24 @@ class Attempt:
         match event.WhichOneof("event"):
             case "delta":
                 delta = event.delta
-                chars = len(delta.text) + len(delta.reasoning) + len(delta.tool_arguments) + len(delta.refusal)
+                size = _size(delta.text + delta.reasoning + delta.tool_arguments + delta.refusal)
             case "block_start":
-                chars = _chars(event.block_start.block)
+                size = _block_size(event.block_start.block)
             case _:
                 return
-        self.streamed_chars += chars
+        self.streamed_bytes += size
         if self.first_token_s is None:
             self.first_token_s = time.monotonic() - self.began_s
 
     def saw_whole(self, response: ChatResponse) -> None:
         """Counts an answer that was not streamed."""
-        self.streamed_chars += sum(_chars(block) for block in response.content)
+        self.streamed_bytes += sum(_block_size(block) for block in response.content)
 
     async def succeed(self, completed: Completed) -> None:
         """Ends the record of a whole answer, and completes `completed` with what only the call knows."""
         self.provider_request_id = self.provider_request_id or completed.provider_request_id
         completed.provider_request_id = self.provider_request_id
-        completed.usage.CopyFrom(self._whole_usage(completed.usage))
+        completed.usage.CopyFrom(self._regional(self._whole_usage(completed.usage)))
         self.completed = completed
         self._append(completed.usage, status="OK", complete=True)
         self._succeeded(completed.usage)
@@ -172,7 +169,7 @@ class Attempt:
         if not usage.HasField("input_tokens"):
             usage.input_tokens = estimate_input_tokens(self.chat)
             usage.source = UsageSource.USAGE_SOURCE_ESTIMATED
-        return usage
+        return self._regional(usage)
 
     @property
     def _unbilled(self) -> bool:
@@ -180,7 +177,7 @@ class Attempt:
 
     def _seen_output(self) -> int:
         if self.streams:
-            return -(-self.streamed_chars // CHARS_PER_TOKEN)
+            return -(-self.streamed_bytes // BYTES_PER_TOKEN)
         generated = int((self.figures.tokens_per_s or 0.0) * (time.monotonic() - self.began_s))
         return min(generated, self.chat.max_output_tokens) if self.chat.HasField("max_output_tokens") else generated
 
@@ -194,7 +191,12 @@ class Attempt:
         if not stated.HasField("input_tokens"):
             usage.input_tokens = estimate_input_tokens(self.chat)
         if not stated.HasField("output_tokens"):
-            usage.output_tokens = -(-self.streamed_chars // CHARS_PER_TOKEN)
+            usage.output_tokens = -(-self.streamed_bytes // BYTES_PER_TOKEN)
+        return usage
+
+    def _regional(self, usage: Usage) -> Usage:
+        """Prices may depend on the region: the deployment's, where the provider names none."""
+        usage.region = usage.region or self.deployment.region
         return usage
 
     def _append(self, usage: Usage, *, status: str, reason: str = "", complete: bool = False) -> None:
@@ -239,21 +241,25 @@ class Attempt:
         return names.GEN_AI_PROVIDERS.get(self.deployment.provider, self.deployment.provider)
 
 
-def _chars(block: Block) -> int:
-    """Characters of a block that comes with content at its start."""
+def _block_size(block: Block) -> int:
+    """Bytes of the content that a block already has."""
     match block.WhichOneof("kind"):
         case "text":
-            return len(block.text.text)
+            return _size(block.text.text)
         case "reasoning":
-            return len(block.reasoning.text)
+            return _size(block.reasoning.text)
         case "tool_use":
-            return len(block.tool_use.name) + len(block.tool_use.arguments_json)
+            return _size(block.tool_use.name + block.tool_use.arguments_json)
         case "refusal":
-            return len(block.refusal.text)
+            return _size(block.refusal.text)
         case "opaque":
             return len(block.opaque.json)
         case _:
             return 0
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _duration(seconds: float) -> Duration:

@@ -177,11 +177,6 @@ class Engine:
         """Version of the catalogue that new calls use."""
         return self._providers.catalogue.version
 
-    @property
-    def busy_connections(self) -> Mapping[str, int]:
-        """Calls that hold a connection to a provider, by deployment."""
-        return self._upstream.busy
-
     def states(self) -> list[DeploymentState]:
         """The live state of every deployment."""
         return [self._state(deployment) for deployment in self._providers.catalogue.deployments.values()]
@@ -219,6 +214,10 @@ class Engine:
             await asyncio.wait_for(self._changed.wait(), timeout_s)
 
     # Its life
+
+    async def drain(self) -> None:
+        """Ends the watches; calls end by themselves."""
+        self.tell()
 
     async def use(self, catalogue: Catalogue) -> None:
         """Takes a new version of the catalogue. Calls that run end with the one that they began with."""

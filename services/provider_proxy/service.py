@@ -39,7 +39,8 @@ class ProviderService(ProviderServiceServicer):
         async with self._deadline():
             return await self._engine.generate(request)
 
-    async def StreamGenerate(self, request: GenerateRequest, context: Context) -> None:
+    # Streaming handlers are coroutines: their clean-up does not wait for a generator to be collected.
+    async def StreamGenerate(self, request: GenerateRequest, context: Context) -> None:  # type: ignore[override]
         """Makes an answer as its tokens come."""
         async with self._deadline(), aclosing(self._engine.stream(request)) as events:
             async for event in events:
@@ -50,7 +51,9 @@ class ProviderService(ProviderServiceServicer):
         async with self._deadline():
             return await self._engine.count_tokens(request.model, request.chat)
 
-    async def WatchProviders(self, request: WatchProvidersRequest, context: Context) -> None:
+    async def WatchProviders(  # type: ignore[override]
+        self, request: WatchProvidersRequest, context: Context
+    ) -> None:
         """Tells the state of every deployment at once, about every second, and when who can be called changes."""
         engine = self._engine
         while not engine.is_draining():

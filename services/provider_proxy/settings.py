@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from shared.settings import ServiceSettings, setting
@@ -14,6 +15,7 @@ class ProviderProxySettings(ServiceSettings):
 
     service: ClassVar[str] = "provider_proxy"
 
+    config: Path | None = setting(None, env="CONFIG", help="catalogue file that extends the shipped one")
     pool_connections: int = setting(
         20, env="HTTP_POOL_CONNECTIONS", guide=True, minimum=0, help="connections to a deployment that are kept open"
     )

@@ -1,6 +1,6 @@
 """What calls have taught of each deployment: speed, failures, load, and how long it asked to be left alone.
 
-Pure: time comes with each question, in seconds of a clock that never goes back. What routers make of the figures is theirs.
+Pure: time comes with each question, in seconds of a clock that never goes back.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies, proxy_bypass
 from weakref import WeakSet
 
 import aiohttp
@@ -26,6 +26,7 @@ from services.provider_proxy.adapters import UpstreamRequest, malformed, provide
 from services.provider_proxy.settings import ProviderProxySettings
 from shared.errors import MeshError, Reason
 from shared.settings import is_loopback
+from shared.telemetry import metrics
 
 USER_AGENT: Final = "ModelMuxer"
 KEEP_ALIVE_S: Final = 30.0
@@ -75,11 +76,6 @@ class Upstream:
         self._settings = settings
         self._pools: dict[str, _Pool] = {}
 
-    @property
-    def busy(self) -> Mapping[str, int]:
-        """Calls that hold a connection, by deployment."""
-        return {name: pool.busy for name, pool in self._pools.items()}
-
     @asynccontextmanager
     async def exchange(
         self,
@@ -94,7 +90,7 @@ class Upstream:
         `before_write` is called once a connection stands, just before the request is written to it. Raises MeshError:
         PROVIDER_UNREACHABLE where nothing was written, PROVIDER_TIMEOUT, PROVIDER_STREAM_CUT.
         """
-        pool = self._pool(deployment)
+        pool = self._pool(deployment, request.url)
         async with pool.place():
             token = _before_write.set(before_write)
             try:
@@ -118,18 +114,20 @@ class Upstream:
             await pool.close()
         self._pools.clear()
 
-    def _pool(self, deployment: str) -> _Pool:
+    def _pool(self, deployment: str, url: str) -> _Pool:
         pool = self._pools.get(deployment)
         if pool is None:
-            pool = self._pools[deployment] = _Pool(self._settings)
+            pool = self._pools[deployment] = _Pool(deployment, self._settings, _forward_proxy(url))
         return pool
 
 
 class _Pool:
     """Connections of one deployment: `pool_connections` are kept; `pool_maxsize` is the most if callers block."""
 
-    def __init__(self, settings: ProviderProxySettings) -> None:
+    def __init__(self, deployment: str, settings: ProviderProxySettings, forward_proxy: str | None) -> None:
         self.busy = 0
+        self._forward_proxy = forward_proxy
+        self._gauge = metrics.PROVIDER_CONNECTIONS.labels(deployment)
         self._room = asyncio.Semaphore(settings.pool_maxsize) if settings.pool_block else None
         self._connector = _Connector(lambda: self.busy <= settings.pool_connections)
         self._connect_timeout_s = settings.connect_timeout_s
@@ -146,10 +144,12 @@ class _Pool:
         """A place among the connections."""
         async with self._room or contextlib.nullcontext():
             self.busy += 1
+            self._gauge.inc()
             try:
                 yield
             finally:
                 self.busy -= 1
+                self._gauge.dec()
 
     async def send(self, request: UpstreamRequest, stall_timeout_s: float | None) -> aiohttp.ClientResponse:
         return await self._session.request(
@@ -158,7 +158,7 @@ class _Pool:
             headers=request.headers,
             data=request.body,
             allow_redirects=False,
-            proxy=_forward_proxy(request.url),
+            proxy=self._forward_proxy,
             timeout=ClientTimeout(total=None, connect=self._connect_timeout_s, sock_read=stall_timeout_s),
         )
 
@@ -167,23 +167,22 @@ class _Pool:
 
 
 class _Connector(TCPConnector):
-    """Calls `before_write` between connecting and writing, never reuses a dead connection, keeps no more than it should."""
+    """Calls `before_write` between connecting and writing; reuses no dead connection and keeps no more than it may."""
 
     def __init__(self, may_keep: Callable[[], bool]) -> None:
         super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=30)
         self._may_keep = may_keep
         self._seen: WeakSet[Any] = WeakSet()
 
-    async def connect(self, req: Any, traces: Any, timeout: ClientTimeout) -> Connection:
+    async def connect(self, req: Any, traces: Any, timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109 - aiohttp's
         connection = await super().connect(req, traces, timeout)
         while self._is_dead(connection):
             connection.close()
             connection = await super().connect(req, traces, timeout)
-        protocol = connection.protocol
-        assert protocol is not None
-        self._seen.add(protocol)
-        if not self._may_keep():
-            protocol.force_close()
+        if (protocol := connection.protocol) is not None:
+            self._seen.add(protocol)
+            if not self._may_keep():
+                protocol.force_close()
         try:
             await _before_write.get()()
         except BaseException:
@@ -206,9 +205,8 @@ def _forward_proxy(url: str) -> str | None:
     """The HTTP proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name for an address."""
     target = urlsplit(url)
     host = target.hostname or ""
-    proxies = getproxies_environment()
-    proxy = proxies.get(target.scheme)
-    return None if not proxy or is_loopback(host) or proxy_bypass_environment(host, proxies) else proxy
+    proxy = getproxies().get(target.scheme)
+    return None if not proxy or is_loopback(host) or proxy_bypass(host) else proxy
 
 
 @contextlib.contextmanager

@@ -62,7 +62,9 @@ class Decoder(Protocol):
 class Adapter(Protocol):
     """One wire format."""
 
-    format: str
+    @property
+    def format(self) -> str:
+        """Its name in the catalogue."""
 
     def request(
         self, chat: ChatRequest, deployment: Deployment, key: str, *, stream: bool, attempt_id: str

@@ -60,7 +60,11 @@ _FINISH: Final = {
 # Servers that end a broken generation with a finish reason in place of an error event (Mistral, DeepSeek).
 _FAILED: Final = frozenset({"error", "insufficient_system_resource"})
 _DONE: Final = b"[DONE]"
-_EMPTY: Final = {"text": Text(), "refusal": Refusal(), "reasoning": Reasoning(format=FORMAT)}
+_EMPTY: Final = {
+    "text": Block(text=Text()),
+    "refusal": Block(refusal=Refusal()),
+    "reasoning": Block(reasoning=Reasoning(format=FORMAT)),
+}
 _DETAIL_FIELDS: Final = frozenset({"text", "summary", "data", "signature"})
 
 
@@ -157,11 +161,14 @@ class OpenAIDecoder:
         logprobs = as_object(choice.get("logprobs"), "logprobs")
         if not self._hide_reasoning:
             self._think(delta, events)
+        tokens = _logprobs(logprobs.get("content"))
         for kind, text in _content(delta.get("content")):
-            if kind == "text" or not self._hide_reasoning:
+            if kind == "text":
+                self._grow(kind, text, tokens, events)
+                tokens = []
+            elif not self._hide_reasoning:
                 self._grow(kind, text, [], events)
-        if tokens := _logprobs(logprobs.get("content")):
-            self._attach(tokens, "text", events)
+        self._grow("text", "", tokens, events)
         self._grow("refusal", as_text(delta.get("refusal"), "a refusal"), _logprobs(logprobs.get("refusal")), events)
         self._cite(_annotations(delta), events)
         for call in as_list(delta.get("tool_calls"), "tool_calls"):
@@ -189,7 +196,7 @@ class OpenAIDecoder:
         if not text and not logprobs:
             return
         if self._kind != kind:
-            self._open(kind, Block(**{kind: _EMPTY[kind]}), events)
+            self._open(kind, _EMPTY[kind], events)
         delta = BlockDelta(index=self._index, logprobs=logprobs)
         match kind:
             case "text":
@@ -200,19 +207,6 @@ class OpenAIDecoder:
             case "reasoning":
                 delta.reasoning = text
         events.append(ChatEvent(delta=delta))
-
-    def _attach(self, logprobs: list[TokenLogprob], kind: str, events: list[ChatEvent]) -> None:
-        """Log probabilities to the text of the same chunk, or to an empty delta where the chunk has none."""
-        last = events[-1] if events else None
-        if (
-            last is not None
-            and last.HasField("delta")
-            and last.delta.WhichOneof("delta") == kind
-            and not last.delta.logprobs
-        ):
-            last.delta.logprobs.extend(logprobs)
-        else:
-            self._grow(kind, "", logprobs, events)
 
     def _cite(self, citations: Iterable[Citation], events: list[ChatEvent]) -> None:
         for citation in citations:

@@ -190,7 +190,7 @@ class OpenAIRequest:
                 raise self._unsupported(refused, f"{path}[{index}]")
         return _plain(parts)
 
-    def _parts(self, block: Block, path: str) -> list[Any]:
+    def _parts(self, block: Block, path: str) -> list[JsonObject]:
         match block.WhichOneof("kind"):
             case "text":
                 return [_with_extra(_text(block.text.text), block.extra)]
@@ -426,12 +426,12 @@ def _text(text: str) -> JsonObject:
     return {"type": "text", "text": text}
 
 
-def _plain(parts: Sequence[Any]) -> Any:
+def _plain(parts: Sequence[JsonObject]) -> str | list[JsonObject]:
     """A lone text as the string that every server takes; else the parts."""
     if not parts:
         return ""
-    if len(parts) == 1 and isinstance(parts[0], dict) and parts[0]["type"] == "text":
-        return parts[0]["text"]
+    if len(parts) == 1 and set(parts[0]) == {"type", "text"}:
+        return str(parts[0]["text"])
     return list(parts)
 
 
