@@ -31,7 +31,7 @@ from modelmuxer.chat.v1.chat_pb2 import (
     Usage,
 )
 
-from shared.pricing import cost_nanos
+from shared.pricing import cost_nanos, estimate_nanos
 
 OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
 """The reason of an entry whose end nobody told."""
@@ -233,13 +233,12 @@ def _settle(line: Entry, ending: Outcome, attempt: Attempt, context: BillingCont
 
 def _cost_nanos(price: Price, usage: Usage) -> tuple[int, bool]:
     """What the usage costs, and whether that is sure. Usage whose parts contradict each other counts by its totals."""
-    totals = Usage(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens, region=usage.region)
-    for told in (usage, totals) if price.ByteSize() else ():
+    for sure in (True, False):
         with suppress(ValueError, ArithmeticError):
-            cost = cost_nanos(price, told)
+            cost = cost_nanos(price, usage) if sure else estimate_nanos(price, usage.input_tokens, usage.output_tokens)
             if 0 <= cost <= MAX_NANOS:
-                return cost, told is usage
-    return 0, False
+                return cost, sure
+    return 0, False  # no price, or none that applies
 
 
 def _endings(attempt: Attempt) -> tuple[Outcome | None, Outcome | None]:

@@ -38,7 +38,7 @@ from services.accounting.ledger import Attempt, MalformedRecord
 
 CONTEXT = BillingContext(
     principal=Principal(tenant="acme", user="ann", key_id="key_1"),
-    price=Price(version="v1", rows=[PriceRow(input=2_000_000, output=10_000_000)]),  # 2 and 10 nano-dollars a token
+    price=Price(version="v1", rows=[PriceRow(input=2_000_000, output=10_000_000, cached_input=0)]),  # 2 and 10 a token
     request_id="req_1",
     attempt_number=2,
     operation_id="op",
@@ -161,6 +161,14 @@ def test_contradictory_usage_is_priced_by_its_totals_and_marked() -> None:
     told.outcome.usage.cached_input_tokens = 11
     entry = entry_of(announced(), told)
     assert (entry.state, entry.cost_nanos) == (ENTRY_STATE_ESTIMATED, 220)
+
+
+@pytest.mark.parametrize("price", [Price(), Price(version="v", rows=[PriceRow(input=1, above_input_tokens=1000)])])
+def test_what_has_no_price_that_applies_is_marked(price: Price) -> None:
+    told = ending()
+    told.outcome.billing_context = BillingContext(price=price).SerializeToString()
+    entry = entry_of(told)
+    assert (entry.state, entry.cost_nanos) == (ENTRY_STATE_ESTIMATED, 0)
 
 
 @pytest.mark.parametrize(
