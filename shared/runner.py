@@ -56,6 +56,7 @@ class App:
         self.mesh_token = mesh_token(settings.mesh_token, settings.home)
         self.health = health.Health()
         self.slots = Slots(settings.worker_connections, self._has_room)
+        metrics.RPC_SERVER_ACTIVE.set_function(lambda: self.slots.taken)
         self.stack = AsyncExitStack()
         self.draining = asyncio.Event()
         self.stopping = asyncio.Event()
@@ -71,6 +72,11 @@ class App:
     def replica(self) -> str:
         """This process among the replicas of the mesh: "cache/127.0.0.1:50053"."""
         return f"{self.name}/{self.address}"
+
+    @property
+    def port(self) -> int:
+        """The gRPC port that this process really has."""
+        return int(self.address.rpartition(":")[2])
 
     def serve(
         self, add_to_server: Callable[[Any, Any], None], servicer: object, full_service_name: str, public: bool = False

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, cast
 
 from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceStub
 from modelmuxer.cache.v1.cache_pb2_grpc import CacheServiceStub
 from modelmuxer.provider.v1.provider_pb2_grpc import ProviderServiceStub
 from modelmuxer.router.v1.router_pb2_grpc import add_RouterServiceServicer_to_server
 
+from services.router import http
 from services.router.engine import Engine
 from services.router.operations import Operations
 from services.router.principals import Principals
@@ -20,26 +20,22 @@ from services.router.settings import RouterSettings
 from shared import catalogue
 from shared.journal import Journal
 from shared.runner import App, main
+from shared.settings import SettingsError
 from shared.shipper import Shipper
-
-if TYPE_CHECKING:
-    from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceAsyncStub
-    from modelmuxer.cache.v1.cache_pb2_grpc import CacheServiceAsyncStub
-    from modelmuxer.provider.v1.provider_pb2_grpc import ProviderServiceAsyncStub
 
 SERVICE = "modelmuxer.router.v1.RouterService"
 
 
 async def build(settings: RouterSettings, app: App) -> None:
     """Hangs the router onto its process."""
-    accounting = cast("AccountingServiceAsyncStub", AccountingServiceStub(app.channel(settings.accounting_address)))
-    proxy = cast("ProviderServiceAsyncStub", ProviderServiceStub(app.channel(settings.provider_proxy_address)))
+    accounting = AccountingServiceStub(app.channel(settings.accounting_address))
+    proxy = ProviderServiceStub(app.channel(settings.provider_proxy_address))
     cache = ResponseCache(
-        cast("CacheServiceAsyncStub", CacheServiceStub(app.channel(settings.cache_address))),
+        CacheServiceStub(app.channel(settings.cache_address)),
         timeout_s=settings.cache_timeout_s,
     )
     journal = Journal(
-        settings.home / "journal" / f"router-{settings.port}",
+        settings.home / "journal" / f"router-{app.port}",
         witness=app.replica,
         max_bytes=settings.journal_max_bytes,
         fsync=settings.journal_fsync,
@@ -56,7 +52,7 @@ async def build(settings: RouterSettings, app: App) -> None:
     app.stack.push_async_callback(cache.drain)
     engine = Engine(
         settings=settings,
-        catalogue=catalogue.load(settings.config, os.environ),
+        catalogue=_catalogue(settings),
         principals=principals,
         live=live,
         cache=cache,
@@ -64,7 +60,16 @@ async def build(settings: RouterSettings, app: App) -> None:
         proxy=proxy,
         journal=journal,
     )
+    app.background(catalogue.watch(settings.config, os.environ, engine.use), "catalogue watch")
     app.serve(add_RouterServiceServicer_to_server, RouterService(engine), SERVICE, public=True)
+    await http.serve(app, settings, engine)
+
+
+def _catalogue(settings: RouterSettings) -> catalogue.Catalogue:
+    try:
+        return catalogue.load(settings.config, os.environ)
+    except catalogue.CatalogueError as error:
+        raise SettingsError(error.problems) from None
 
 
 if __name__ == "__main__":
