@@ -31,7 +31,7 @@ from services.router.call import Call, mint_attempt_id
 from shared.catalogue import Model
 from shared.errors import MeshError, Reason
 from shared.journal import Journal
-from shared.pricing import cost_nanos
+from shared.pricing import cost_nanos, estimate_nanos
 
 if TYPE_CHECKING:
     from modelmuxer.provider.v1.provider_pb2_grpc import ProviderServiceAsyncStub
@@ -62,7 +62,7 @@ PROVIDER_WIDE = frozenset(
 _OURS = frozenset({grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
 CHARS_PER_TOKEN = 4
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("modelmuxer.router")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +181,12 @@ class Attempt:
     def _cost(self, usage: Usage) -> Cost:
         price = self.order.model.price
         assert price is not None  # noqa: S101 - the shortlist has refused models without one
-        return Cost(nanos=cost_nanos(price, usage), price_version=price.version)
+        try:
+            nanos = cost_nanos(price, usage)
+        except ValueError as error:
+            log.warning("attempt %s has an impossible usage: %s", self.record.id, error)
+            nanos = estimate_nanos(price, usage.input_tokens, usage.output_tokens)
+        return Cost(nanos=nanos, price_version=price.version)
 
     def _lost(self, rpc_error: grpc.aio.AioRpcError) -> MeshError:
         error = MeshError.from_rpc(rpc_error, Reason.PROVIDER_PROXY_UNAVAILABLE)

@@ -38,8 +38,8 @@ class Decisions:
             chat.model,
             needed,
             tuple(routing.fallbacks),
-            tuple(routing.only_providers),
-            tuple(routing.exclude_providers),
+            frozenset(routing.only_providers),
+            frozenset(routing.exclude_providers),
         )
         now_s = self._clock()
         kept = self._kept.get(request_class)

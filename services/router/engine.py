@@ -33,7 +33,7 @@ from services.router.response_cache import ResponseCache
 from services.router.retry_budget import RetryBudget
 from services.router.scoring import Option, Size
 from services.router.settings import RouterSettings
-from services.router.shortlist import effective_cap, narrow, no_candidate
+from services.router.shortlist import Asked, effective_cap, narrow, no_candidate
 from services.router.validation import validate
 from services.router.walk import Walk
 from shared.catalogue import Catalogue, Model
@@ -41,7 +41,7 @@ from shared.errors import MeshError, Reason
 from shared.journal import Journal
 from shared.pricing import estimate_nanos
 from shared.telemetry import metrics
-from shared.tokens import estimate_chat, estimate_message
+from shared.tokens import estimate_input_tokens, estimate_message
 from shared.transcript import Transcript, replay
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ class Engine:
         journal: Journal,
     ) -> None:
         self.settings = settings
-        self.catalogue = catalogue
-        """The one in force. A walk under way keeps the one that it began with."""
+        self._catalogue = catalogue
         self._principals = principals
         self._live = live
         self._cache = cache
@@ -80,6 +79,10 @@ class Engine:
         self._journal = journal
         self._retries = RetryBudget()
         self._decisions = Decisions(ttl_s=settings.routing_cache_ttl_s if settings.enable_routing_cache else 0)
+
+    def use(self, catalogue: Catalogue) -> None:
+        """Puts another catalogue in force. A walk under way keeps the one that it began with."""
+        self._catalogue = catalogue
 
     # --- what the faces call ---
 
@@ -128,7 +131,7 @@ class Engine:
     async def list_models(self, call: Call) -> router_pb2.ListModelsResponse:
         """What the caller's key may name."""
         self._authorise(call)
-        return listing.list_models(self.catalogue, self._live, call.principal.models)
+        return listing.list_models(self._catalogue, self._live, call.principal.models)
 
     # --- the walk ---
 
@@ -173,7 +176,7 @@ class Engine:
 
     def _begin(self, call: Call, chat: ChatRequest) -> Walk:
         """Resolves what is asked for and finds who could answer it."""
-        catalogue = self.catalogue
+        catalogue = self._catalogue
         asked, shortlist = self._decisions.static(catalogue, call.principal, chat)
         size = _size(chat)
         shortlist = narrow(shortlist, self._live.of, size.input)
@@ -192,9 +195,7 @@ class Engine:
                 call.principal.max_output_tokens if call.principal.HasField("max_output_tokens") else None,
                 alias.max_output_tokens if alias else None,
             ),
-            plan=cacheability.plan(
-                chat, enabled=self.settings.enable_cache, alias_caches_sampled=alias is not None and alias.cache_sampled
-            ),
+            plan=cacheability.plan(chat, alias, enabled=self.settings.enable_cache),
         )
 
     async def _look_up(self, walk: Walk) -> ChatResponse | None:
@@ -226,14 +227,19 @@ class Engine:
         asked, size = walk.asked, walk.size
         own = asked.alias.strategy if asked.alias is not None else "ordered"
         walk.strategy = walk.chat.routing.strategy or own
-        options = [self._option(model, size) for model in walk.shortlist.candidates]
+        options = [self._option(model, asked, size) for model in walk.shortlist.candidates]
         walk.ranked = strategies.rank(walk.strategy, options, size)
         walk.reason = strategies.explain(walk.strategy, walk.ranked, size, pinned=asked.alias is None)
 
-    def _option(self, model: Model, size: Size) -> Option:
+    def _option(self, model: Model, asked: Asked, size: Size) -> Option:
         assert model.price is not None  # noqa: S101 - the shortlist has refused models without one
-        cost_nanos = estimate_nanos(model.price, size.input, size.output)
-        return Option(model, cost_nanos, self._live.of(model.id), self._live.rest_reason(model.id))
+        return Option(
+            model=model,
+            cost_nanos=estimate_nanos(model.price, size.input, size.output),
+            live=self._live.of(model.id),
+            fallback=asked.fallbacks.index(model.id) + 1 if model.id in asked.fallbacks else 0,
+            rest_reason=self._live.rest_reason(model.id),
+        )
 
     async def _attempts(self, walk: Walk, seen: Observation) -> Events:
         """Attempts until one answers. What comes before the first token is held back: another may follow till then."""
@@ -353,7 +359,7 @@ def _size(chat: ChatRequest) -> Size:
     output = EXPECTED_OUTPUT_TOKENS
     if chat.HasField("max_output_tokens"):
         output = min(output, chat.max_output_tokens)
-    return Size(prompt=estimate_message(chat.messages[-1]), input=estimate_chat(chat), output=output)
+    return Size(prompt=estimate_message(chat.messages[-1]), input=estimate_input_tokens(chat), output=output)
 
 
 def _cache_key(walk: Walk) -> CacheKey:

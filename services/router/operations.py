@@ -30,7 +30,7 @@ RENEW_EVERY_S = 10.0
 END_TIMEOUT_S = 2.0
 MAX_ID_CHARS = 256
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("modelmuxer.router")
 
 Events = AsyncGenerator[ChatEvent, None]
 Walk = Callable[[Call], Events]
@@ -42,7 +42,7 @@ class Run:
     def __init__(self, body: bytes) -> None:
         self.body = body
         self.followers = 0
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None]
         self._events: list[ChatEvent] = []
         self._news = asyncio.Event()
         self._ended = False

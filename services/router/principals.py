@@ -35,7 +35,7 @@ MAX_UNKNOWN = 10_000
 AUTHENTICATE_TIMEOUT_S = 3.0
 MAX_WATCH_PAUSE_S = 1.0
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("modelmuxer.router")
 
 
 class KeyCache:

@@ -24,7 +24,7 @@ FAILING_ERROR_RATE = 0.5
 PROBE_EVERY_S = 2.0
 MAX_WATCH_PAUSE_S = 1.0
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("modelmuxer.router")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FILL_TIMEOUT_S = 5.0
 MAX_FILLS = 64
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("modelmuxer.router")
 
 
 class ResponseCache:

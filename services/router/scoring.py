@@ -30,12 +30,15 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A candidate with what strategies look at; `rest_reason` says why it is to come last."""
+    """A candidate with what strategies look at."""
 
     model: Model
     cost_nanos: int
     live: Live | None = None
+    fallback: int = 0
+    """Its place among the fallbacks, from 1; 0 if it is none."""
     rest_reason: str = ""
+    """Why it is better left alone for now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def Chat(self, request: ChatRequest, context: Context) -> ChatResponse:  # type: ignore[override]
+    async def Chat(self, request: ChatRequest, context: Context) -> ChatResponse:
         answer = await self._engine.chat(await self._call(context), request)
         await context.send_initial_metadata(decision_headers(answer.started))
         context.set_trailing_metadata(cost_headers(answer.completed))
@@ -38,17 +38,15 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
                     context.set_trailing_metadata(cost_headers(event.completed))
                 await context.write(event)
 
-    async def CountTokens(  # type: ignore[override]
+    async def CountTokens(
         self, request: router_pb2.CountTokensRequest, context: Context
     ) -> router_pb2.CountTokensResponse:
         return await self._engine.count_tokens(await self._call(context), request.chat)
 
-    async def Explain(  # type: ignore[override]
-        self, request: router_pb2.ExplainRequest, context: Context
-    ) -> router_pb2.ExplainResponse:
+    async def Explain(self, request: router_pb2.ExplainRequest, context: Context) -> router_pb2.ExplainResponse:
         return await self._engine.explain(await self._call(context), request.chat)
 
-    async def ListModels(  # type: ignore[override]
+    async def ListModels(
         self, request: router_pb2.ListModelsRequest, context: Context
     ) -> router_pb2.ListModelsResponse:
         return await self._engine.list_models(await self._call(context))

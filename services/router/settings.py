@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from shared.settings import ServiceSettings, setting
@@ -15,6 +16,7 @@ class RouterSettings(ServiceSettings):
     service: ClassVar[str] = "router"
 
     http_port: int = setting(8000, env="ROUTER_HTTP_PORT", minimum=0, maximum=65535, help="port of the HTTP face")
+    config: Path | None = setting(None, env="CONFIG", help="YAML catalogue that is laid over the shipped one")
     enable_gzip: bool = setting(True, env="ENABLE_GZIP", guide=True, help="compress HTTP answers")
     gzip_minimum_bytes: int = setting(
         1000, env="GZIP_MINIMUM_SIZE", guide=True, minimum=0, help="HTTP answers smaller than this are not compressed"

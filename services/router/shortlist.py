@@ -16,7 +16,7 @@ from services.router.providers import Live
 from shared.catalogue import Alias, Catalogue, Model
 from shared.errors import MeshError, Reason
 
-# Input estimates may be off; a model is left out only where the estimate says that the input alone does not fit.
+LEAST_ROOM_TOKENS = 1024
 CAN = {
     "tools": "call tools",
     "vision": "see images",
@@ -48,6 +48,8 @@ class Asked:
 
     name: str
     models: tuple[Model, ...]
+    fallbacks: tuple[str, ...] = ()
+    """Of the models, those that come after all others, in this order."""
     alias: Alias | None = None
 
     @property
@@ -82,11 +84,11 @@ def resolve(catalogue: Catalogue, name: str, fallbacks: Sequence[str]) -> Asked:
     found = catalogue.resolve(name)
     if found is None:
         raise unknown_model(catalogue, name, "model")
-    named = [_model(catalogue, fallback, f"routing.fallbacks[{place}]") for place, fallback in enumerate(fallbacks)]
-    if isinstance(found, Alias):
-        own = [catalogue.models[target] for target in found.models]
-        return Asked(found.name, _unique([own[0], *named] if named else own), found)
-    return Asked(found.id, _unique([found, *named]))
+    last = [_model(catalogue, fallback, f"routing.fallbacks[{place}]") for place, fallback in enumerate(fallbacks)]
+    if isinstance(found, Model):
+        return _asked(found.id, [found], last)
+    targets = [catalogue.models[target] for target in found.targets]
+    return _asked(found.name, targets, last or [catalogue.models[name] for name in found.fallbacks], found)
 
 
 def needs(chat: ChatRequest) -> frozenset[str]:
@@ -102,9 +104,7 @@ def needs(chat: ChatRequest) -> frozenset[str]:
         needed.add("reasoning")
     if chat.HasField("top_logprobs"):
         needed.add("logprobs")
-    for name in ("seed", "top_k", "temperature"):
-        if chat.HasField(name):  # type: ignore[arg-type]
-            needed.add(name)
+    needed.update(name for name in ("seed", "top_k", "temperature") if chat.HasField(name))
     if chat.stop_sequences:
         needed.add("stop")
     return frozenset(needed)
@@ -114,6 +114,8 @@ def static_shortlist(
     catalogue: Catalogue, asked: Asked, needed: frozenset[str], routing: RoutingOptions, allowed: Sequence[str]
 ) -> Shortlist:
     """What the catalogue, the key and the request's options allow, at whatever length and moment."""
+    _check_providers(catalogue, routing.only_providers, "routing.only_providers")
+    _check_providers(catalogue, routing.exclude_providers, "routing.exclude_providers")
     named = asked.alias is not None and asked.alias.name in allowed
     allowed_models = {found.id for name in allowed if isinstance(found := catalogue.resolve(name), Model)}
 
@@ -142,6 +144,7 @@ def narrow(shortlist: Shortlist, live: Callable[[str], Live | None], input_token
         if state is not None and not state.available:
             return Excluded(model.id, Reason.NO_PROVIDER_KEY, state.unavailable_reason)
         if model.context_tokens and input_tokens > model.context_tokens:
+            # The estimate may be off: only an input that alone is too long puts a model out.
             fits = f"about {input_tokens:,} input tokens are more than its context of {model.context_tokens:,}"
             return Excluded(model.id, Reason.CONTEXT_TOO_LONG, fits)
         return None
@@ -162,9 +165,10 @@ def effective_cap(model: Model, input_tokens: int, *caps: int | None) -> int | N
     """The least of the caps (the request's, the key's, the alias's) and of what the model can write."""
     own = model.max_output_tokens or None
     if own and model.context_tokens:
-        # Providers refuse input and cap that together exceed the context; the estimate of the input may be short.
-        room = model.context_tokens - input_tokens - input_tokens // 8 - 64
-        own = max(1, min(own, room))
+        # Providers refuse an input and a cap that exceed the context together. The estimate may be off by an eighth;
+        # where it leaves little room, the provider knows better how much there is.
+        room = model.context_tokens - input_tokens - input_tokens // 8
+        own = min(own, room) if room >= LEAST_ROOM_TOKENS else None
     return min((cap for cap in (own, *caps) if cap), default=None)
 
 
@@ -183,8 +187,17 @@ def _model(catalogue: Catalogue, name: str, field: str) -> Model:
     return found
 
 
-def _unique(models: Iterable[Model]) -> tuple[Model, ...]:
-    return tuple({model.id: model for model in models}.values())
+def _check_providers(catalogue: Catalogue, named: Sequence[str], field: str) -> None:
+    for place, name in enumerate(named):
+        if name not in catalogue.providers:
+            known = ", ".join(catalogue.providers)
+            message = f'There is no provider "{name[:64]}"; there are {known}.'
+            raise MeshError(Reason.MALFORMED_REQUEST, message, field=f"{field}[{place}]")
+
+
+def _asked(name: str, targets: Sequence[Model], last: Sequence[Model], alias: Alias | None = None) -> Asked:
+    models = {model.id: model for model in (*targets, *last)}
+    return Asked(name, tuple(models.values()), tuple(models)[len({model.id for model in targets}) :], alias)
 
 
 def _sift(shortlist: Shortlist, why_not: Callable[[Model], Excluded | None]) -> Shortlist:

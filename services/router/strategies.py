@@ -45,9 +45,9 @@ def check_strategy(name: str) -> None:
 
 
 def rank(name: str, options: Sequence[Option], size: Size) -> list[Scored]:
-    """The candidates, best first. Those that should be left alone come last, whatever they score."""
+    """The candidates, best first, then the fallbacks in order. What should be left alone comes last of all."""
     scored = STRATEGIES[name](options, size)
-    return sorted(scored, key=lambda each: (bool(each.option.rest_reason), -each.score))
+    return sorted(scored, key=lambda each: (bool(each.option.rest_reason), each.option.fallback, -each.score))
 
 
 def explain(name: str, ranked: Sequence[Scored], size: Size, *, pinned: bool) -> str:

@@ -23,6 +23,7 @@ PROVIDER_HEADERS = frozenset({"anthropic-beta", "anthropic-version", "openai-bet
 MAX_TAGS = 64
 MAX_TAG_CHARS = 256
 MAX_STOP_SEQUENCES = 64
+MAX_FALLBACKS = 16
 MAX_TOP_LOGPROBS = 20
 MAX_NAME_CHARS = 256
 MAX_DEPTH = 32
@@ -34,6 +35,7 @@ _ROLE_NAMES = "ROLE_SYSTEM, ROLE_DEVELOPER, ROLE_USER, ROLE_ASSISTANT or ROLE_TO
 
 def validate(chat: ChatRequest) -> None:
     """Raises MALFORMED_REQUEST naming the first field that is wrong."""
+    _names(chat)
     if not chat.messages:
         _refuse("messages", "must hold at least one message")
     for index, message in enumerate(chat.messages):
@@ -49,6 +51,18 @@ def validate(chat: ChatRequest) -> None:
 
 def _refuse(path: str, sentence: str) -> NoReturn:
     raise MeshError(Reason.MALFORMED_REQUEST, f"{path} {sentence}.", field=path)
+
+
+def _names(chat: ChatRequest) -> None:
+    fallbacks = chat.routing.fallbacks
+    if len(fallbacks) > MAX_FALLBACKS:
+        _refuse("routing.fallbacks", f"may hold at most {MAX_FALLBACKS} models, not {len(fallbacks)}")
+    for path, name in (
+        ("model", chat.model),
+        *((f"routing.fallbacks[{place}]", name) for place, name in enumerate(fallbacks)),
+    ):
+        if len(name) > MAX_NAME_CHARS:
+            _refuse(path, f"is a name of {len(name)} characters; none has more than {MAX_NAME_CHARS}")
 
 
 def _message(message: Message, path: str) -> None:
