@@ -251,7 +251,8 @@ def usage_to_json(usage: Usage) -> JsonObject:
     if usage.HasField("reasoning_tokens"):
         body["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
     if usage.server_tool_calls:
-        body["server_tool_use"] = {f"{name}_requests": calls for name, calls in usage.server_tool_calls.items()}
+        calls = {"web_search": 0, "web_fetch": 0, **usage.server_tool_calls}
+        body["server_tool_use"] = {f"{name}_requests": count for name, count in calls.items()}
     if usage.service_tier == "fast":
         body |= {"service_tier": "standard", "speed": "fast"}
     elif usage.service_tier:

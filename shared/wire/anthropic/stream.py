@@ -111,6 +111,7 @@ class StreamReader:
 
     def __init__(self, fault: Fault, failure: Failure) -> None:
         self.done = False
+        self._begun = False
         self._fault = fault
         self._failure = failure
         self._counts = Counts()
@@ -139,9 +140,14 @@ class StreamReader:
         event = Json.parse(data, self._fault)
         kind = event.need("type").value
         read = self._readers.get(kind) if isinstance(kind, str) else None
-        return read(event) if read else []
+        if read is None:
+            return []
+        if self._begun != (kind != "message_start") and kind != "error":
+            raise event.fault("comes before message_start, or is a second one")
+        return read(event)
 
     def _message_start(self, event: Json) -> list[ChatEvent]:
+        self._begun = True
         message = event.need("message")
         self._counts.update(message.need("usage").object(), final=False)
         self._note_extra(message, {"id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"})
