@@ -200,6 +200,7 @@ class Journal:
         self._sync_now()
         for descriptor in (*self._unsynced, self._descriptor):
             os.close(descriptor)
+        self._descriptor = -1  # the number may soon be another file's
         if not self.waiting and not self._open:
             for segment in self._segments:
                 segment.path.unlink()

@@ -214,6 +214,7 @@ class SqliteStore:
             os.close(self._lock)
             raise
         self._local = threading.local()
+        self._reading: list[Connection] = []
         self._readers = ThreadPoolExecutor(_READERS, "ledger reader", self._open_reader, (path,))
 
     async def record(self, records: Sequence[JournalRecord], now_ns: int) -> list[str]:
@@ -260,14 +261,18 @@ class SqliteStore:
     async def close(self) -> None:
         await asyncio.to_thread(self._writer.stop)
         await asyncio.to_thread(self._readers.shutdown)
+        for db in self._reading:
+            db.close()
         os.close(self._lock)
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, lambda: work(self._local.db))
 
     def _open_reader(self, path: Path) -> None:
-        self._local.db = _connect(path)
-        self._local.db.execute("PRAGMA query_only = ON")
+        db = _connect(path)
+        db.execute("PRAGMA query_only = ON")
+        self._local.db = db
+        self._reading.append(db)
 
 
 class _Job(NamedTuple):
