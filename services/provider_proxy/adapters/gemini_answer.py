@@ -83,7 +83,7 @@ def whole_answer(body: bytes, failure: Failure) -> ChatResponse:
     if completed is None:
         raise malformed("it has no finish reason")
     if candidate is not None:
-        texts = [block.text for block in response.content if block.WhichOneof("kind") == "text"]
+        texts = [block.text for block in response.content if block.text.text]
         if texts:
             texts[-1].citations.extend(_citations(candidate, "".join(text.text for text in texts)))
         completed.logprobs.extend(_logprobs(candidate))
@@ -126,19 +126,19 @@ class GeminiDecoder:
         if candidate is None:
             return
         blocks = [self._answer.block(part, self._next + place) for place, part in enumerate(_parts(candidate))]
-        # A chunk that ends a text brings its sources and its signature, which is a part, and so a block, of its own.
-        adds_text = any(block.text.text for block in blocks)
-        if not adds_text:
+        # What ends a text brings its sources, and its signature in a part, and so a block, of its own.
+        last = max((place for place, block in enumerate(blocks) if block.text.text), default=-1)
+        if last < 0:
             yield from self._cite(candidate)
         logprobs = _logprobs(candidate)
-        for block in blocks:
+        for place, block in enumerate(blocks):
             for event in self._take(block):
                 if logprobs and event.delta.text:
                     event.delta.logprobs.extend(logprobs)
                     logprobs = []
                 yield event
-        if adds_text:
-            yield from self._cite(candidate)
+            if place == last:
+                yield from self._cite(candidate)
 
     def _take(self, block: Block) -> Iterator[ChatEvent]:
         kind = block.WhichOneof("kind") or ""
