@@ -37,6 +37,7 @@ RATES: Final = {
     "input_audio": "input_cost_per_audio_token",
     "output_audio": "output_cost_per_audio_token",
 }
+CACHE_RATES: Final = ("cached_input", "cache_write", "cache_write_1h")
 DOCUMENT_PROVIDERS: Final = frozenset({"openai", "anthropic", "gemini"})
 
 HEADER: Final = """\
@@ -92,6 +93,7 @@ def _entry(model_id: str, fact: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _rows(fact: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    standard: dict[int, dict[str, str]] = {}
     for suffix, tier in TIERS.items():
         for above in [0, *_steps(fact)]:
             step = f"_above_{above // 1000}k_tokens" if above else ""
@@ -106,11 +108,15 @@ def _rows(fact: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             if tier == "batch" and hourly is not None and "cache_write_1h" not in rates:
                 rates["cache_write_1h"] = _dollars(hourly / 2)  # Anthropic's batches halve every rate
             if "input" in rates and "output" in rates:
+                # A tier or a step that names no rate for the cache has that of the standard tier, or of short calls.
+                like = standard.get(above, standard.get(0, {}))
+                rates |= {name: like[name] for name in CACHE_RATES if name in like and name not in rates}
+                if not tier:
+                    standard[above] = rates
                 yield ({"tier": tier} if tier else {}) | ({"above_input_tokens": above} if above else {}) | rates
     factor = fact.get("provider_specific_entry", {}).get("fast")
     if factor is not None:  # Anthropic's fast mode: every rate times a factor
-        standard = next(_rows({key: value for key, value in fact.items() if key != "provider_specific_entry"}))
-        yield {"tier": "fast"} | {rate: _text(Decimal(rate_) * factor) for rate, rate_ in standard.items()}
+        yield {"tier": "fast"} | {name: _text(Decimal(rate) * factor) for name, rate in standard[0].items()}
 
 
 def _steps(fact: Mapping[str, Any]) -> list[int]:
