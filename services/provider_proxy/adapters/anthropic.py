@@ -61,6 +61,7 @@ _BY_STATUS: Final = {
     504: Reason.PROVIDER_TIMEOUT,
     529: Reason.PROVIDER_OVERLOADED,
 }
+_GENERAL: Final = ("invalid_request_error", "api_error")  # also stand for statuses without a type of their own
 # What another try on the same deployment may cure.
 _PASSING: Final = frozenset(
     {Reason.PROVIDER_RATE_LIMITED, Reason.PROVIDER_OVERLOADED, Reason.PROVIDER_ERROR, Reason.PROVIDER_TIMEOUT}
@@ -191,10 +192,10 @@ def _reason(kind: str, code: str, message: str, status: int) -> Reason:
     reason = _BY_TYPE.get(kind) or _BY_STATUS.get(status)
     if reason is None:
         return Reason.PROVIDER_INVALID_REQUEST if 400 <= status < 500 else Reason.PROVIDER_ERROR
-    if reason is Reason.PROVIDER_INVALID_REQUEST:
-        if _TOO_LONG.search(message):
-            return Reason.CONTEXT_TOO_LONG
-        return _BY_STATUS.get(status, reason)  # the type also stands for 4xx without one of their own
+    if reason is Reason.PROVIDER_INVALID_REQUEST and _TOO_LONG.search(message):
+        return Reason.CONTEXT_TOO_LONG
+    if kind in _GENERAL:
+        return _BY_STATUS.get(status, reason)
     return reason
 
 
