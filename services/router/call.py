@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from uuid import uuid4
+from os import urandom
 
 from modelmuxer.accounting.v1.accounting_pb2 import Principal
 
@@ -13,12 +13,12 @@ DEFAULT_TIMEOUT_S = 600.0  # what the providers' own SDKs wait
 
 def mint_request_id() -> str:
     """A new request id."""
-    return f"req_{uuid4().hex}"
+    return f"req_{urandom(16).hex()}"
 
 
 def mint_attempt_id() -> str:
     """A new attempt id; the provider receives it."""
-    return f"att_{uuid4().hex}"
+    return f"att_{urandom(16).hex()}"
 
 
 def deadline_in(seconds: float | None) -> float:

@@ -40,4 +40,7 @@ def cache_word(info: CacheInfo) -> str:
 
 def _plain(value: str) -> str:
     """Metadata and headers carry printable ASCII."""
-    return "".join(char if " " <= char <= "~" else "?" for char in value[:MAX_VALUE_CHARS])
+    value = value[:MAX_VALUE_CHARS]
+    if value.isascii() and value.isprintable():
+        return value
+    return "".join(char if " " <= char <= "~" else "?" for char in value)

@@ -24,8 +24,8 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
 
     async def Chat(self, request: ChatRequest, context: Context) -> ChatResponse:
         answer = await self._engine.chat(await self._call(context), request)
-        await context.send_initial_metadata(decision_headers(answer.started))
-        context.set_trailing_metadata(cost_headers(answer.completed))
+        # All behind the answer: sent ahead, they would be a write of their own, and arrive no sooner.
+        context.set_trailing_metadata(decision_headers(answer.started) + cost_headers(answer.completed))
         return answer
 
     async def StreamChat(self, request: ChatRequest, context: Context) -> None:  # type: ignore[override]
