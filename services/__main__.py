@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -72,7 +73,8 @@ async def serve(environ: Mapping[str, str], *, simulate: bool, as_json: bool) ->
         if starting.done():
             starting.result()
             _greet(supervisor.listening, environ, as_json=as_json)
-            await asyncio.wait({stopping, supervisor.failed}, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[Any]] = {stopping, supervisor.failed}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if supervisor.failed.done():
                 raise StartError(supervisor.failed.result())
     except StartError as error:
@@ -111,7 +113,7 @@ def _greet(listening: Mapping[str, Listening], environ: Mapping[str, str], *, as
     if as_json:
         print(json.dumps({"key": str(key), "services": listening}), flush=True)
         return
-    rows = [(name, _where(where)) for name, where in reversed(listening.items())]
+    rows = [(name, _where(where)) for name, where in reversed(list(listening.items()))]
     table = "\n".join(f"  {name:<16}{where}" for name, where in [*rows, ("API key", str(key))])
     commands = "\n".join(f"  {command}" for command in _commands(listening["router"]["http"], key))
     console.print(f"\n[bold]The mesh serves.[/bold]\n{escape(table)}\n\nTry:\n{escape(commands)}\n\nCtrl-C stops it.\n")

@@ -112,7 +112,7 @@ def errors(method: Method, proceed: Proceed) -> Proceed:
         except AioRpcError as error:
             failure = MeshError.from_rpc(error)
         except Exception as error:
-            failure = _unforeseen(method, error)
+            failure = unforeseen(method.full_name, error)
         metrics.ERRORS.labels(failure.reason).inc()
         status = failure.to_status()
         trailing = (*(context.trailing_metadata() or ()), (STATUS_KEY, status.SerializeToString()))
@@ -308,9 +308,10 @@ def _code(error: BaseException, context: Context) -> StatusCode:
     return StatusCode.INTERNAL
 
 
-def _unforeseen(method: Method, error: Exception) -> MeshError:
+def unforeseen(what: str, error: Exception) -> MeshError:
+    """Logs an exception that nobody foresaw; returns what its caller may know of it."""
     error_id = secrets.token_hex(6)
-    log.error("%s failed", method.full_name, exc_info=error, extra={"error_id": error_id})
+    log.error("%s failed", what, exc_info=error, extra={"error_id": error_id})
     return MeshError(
         Reason.INTERNAL,
         f"Something went wrong inside ModelMuxer; its log has the details under error id {error_id}.",

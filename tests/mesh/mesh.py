@@ -105,6 +105,11 @@ class Mesh(AbstractContextManager["Mesh"]):
         """The simulated providers' own bill."""
         return dict(json.loads(_get(f"{self.simulator}/bill")))
 
+    def received(self, attempt_id: str) -> dict[str, Any]:
+        """What the simulated provider received for an attempt: headers and body."""
+        calls = json.loads(_get(f"{self.simulator}/calls/{attempt_id}"))["calls"]
+        return dict(calls[0])
+
     def mux_environ(self) -> dict[str, str]:
         """What `mux` needs to find this mesh."""
         return {

@@ -16,6 +16,8 @@ async def serve(app: App, settings: RouterSettings, engine: Engine) -> None:
     """Serves the face until the service stops. When it drains, running requests finish and no new ones are taken."""
     faces = HttpFaces(
         engine,
+        app.slots,
+        app.tracer,
         max_body_bytes=settings.max_message_bytes,
         gzip_minimum_bytes=settings.gzip_minimum_bytes if settings.enable_gzip else None,
     )

@@ -4,6 +4,8 @@ the format's own error body). What a format looks like is its Face's business; w
 
 from __future__ import annotations
 
+import asyncio
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -22,7 +24,12 @@ from services.router.http.face import EventStream, Face
 from services.router.http.headers import authorization, read_cache_control
 from services.router.http.openai import OpenAIFace
 from services.router.http.problems import http_status, problem_members
+from shared.admission import Slots
 from shared.errors import MeshError, Reason
+from shared.interceptors import unforeseen
+from shared.telemetry import metrics, names, tracing
+
+HTTP_CLIENT_CLOSED = 499
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -49,9 +56,19 @@ _SERVED = "This gateway serves /v1/chat/completions, /v1/messages, /v1/messages/
 class HttpFaces:
     """Builds the application over an engine."""
 
-    def __init__(self, engine: Engine, *, max_body_bytes: int, gzip_minimum_bytes: int | None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        slots: Slots,
+        tracer: tracing.Tracing | None,
+        *,
+        max_body_bytes: int,
+        gzip_minimum_bytes: int | None,
+    ) -> None:
         """``gzip_minimum_bytes`` None switches compression off."""
         self._engine = engine
+        self._slots = slots
+        self._tracer = tracer
         self._max_body_bytes = max_body_bytes
         self._gzip_minimum_bytes = gzip_minimum_bytes
         self._openai = OpenAIFace()
@@ -60,7 +77,9 @@ class HttpFaces:
 
     def application(self) -> web.Application:
         """Returns the application."""
-        app = web.Application(client_max_size=self._max_body_bytes, middlewares=[self._answer_errors])
+        app = web.Application(
+            client_max_size=self._max_body_bytes, middlewares=[self._observe, self._answer_errors, self._admit]
+        )
         chat, messages = self._chat_with(self._openai), self._chat_with(self._anthropic)
         app.router.add_post("/v1/chat/completions", chat)
         app.router.add_post("/api/v1/chat/completions", chat)
@@ -140,7 +159,7 @@ class HttpFaces:
             face="http",
             request_id=request["id"],
             run_id=request.headers.get("x-run-id", ""),
-            operation_id=request.headers.get("Idempotency-Key") or request.headers.get("x-operation-id", ""),
+            operation_id=request.headers.get("Idempotency-Key", request.headers.get("x-operation-id", "")),
         )
 
     def _json(self, body: object, *, status: int = 200, headers: list[tuple[str, str]] | None = None) -> web.Response:
@@ -152,25 +171,56 @@ class HttpFaces:
             response.enable_compression()
         return response
 
-    # --- errors ---
+    # --- what every request passes through, outermost first ---
 
     @web.middleware
-    async def _answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """A span and a measurement. The route is the pattern, so that names stay few."""
         request_id = request["id"] = f"req_{uuid.uuid4().hex}"
-        try:
-            response = await handler(request)
-        except MeshError as error:
-            response = self._error(request, error)
-        except web.HTTPException as error:
-            response = self._error(request, _routing_error(request, error), status=error.status)
-            if "Allow" in error.headers:
-                response.headers["Allow"] = error.headers["Allow"]
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource is not None else "(unknown)"
+        headers = {name: request.headers.get(name, "") for name in (tracing.TRACEPARENT, tracing.TRACESTATE)}
+        attributes = {names.HTTP_METHOD: request.method, names.HTTP_ROUTE: route}
+        started, status = time.perf_counter(), HTTP_CLIENT_CLOSED
+        with tracing.serving(self._tracer, f"{request.method} {route}", headers, attributes) as span:
+            try:
+                response = await handler(request)
+                status = response.status
+            finally:
+                span.set_attribute(names.HTTP_STATUS, status)
+                metrics.HTTP_SERVER_DURATION.labels(route, status).observe(time.perf_counter() - started)
         if not response.prepared:
             response.headers.setdefault("x-request-id", request_id)
         return response
 
+    @web.middleware
+    async def _answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Turns exceptions into the body that the caller's SDK parses."""
+        try:
+            return await handler(request)
+        except MeshError as error:
+            return self._error(request, error)
+        except web.HTTPException as error:
+            response = self._error(request, _routing_error(request, error), status=error.status)
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+            return response
+        except (ConnectionError, asyncio.CancelledError):
+            raise  # the caller has left
+        except Exception as error:
+            return self._error(request, unforeseen(f"{request.method} {request.path}", error))
+
+    @web.middleware
+    async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Takes one of the process's slots, of which gRPC callers have theirs too; health needs none."""
+        if request.path == "/healthz":
+            return await handler(request)
+        with self._slots.slot():
+            return await handler(request)
+
     def _error(self, request: web.Request, error: MeshError, status: int | None = None) -> web.Response:
         status = status or http_status(error)
+        metrics.ERRORS.labels(error.reason).inc()
         path = request.path.removeprefix("/api")
         request_id = request["id"]
         if path.startswith("/v1/messages") or "anthropic-version" in request.headers:
