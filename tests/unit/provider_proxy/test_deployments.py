@@ -30,7 +30,7 @@ def test_least_connections_goes_where_fewest_calls_are() -> None:
 @given(st.integers(1, 200), st.integers(1, 5))
 def test_least_connections_never_lets_one_get_ahead_by_more_than_a_call(calls: int, deployments: int) -> None:
     names = [f"d{number}" for number in range(deployments)]
-    load = Counter({name: 0 for name in names})
+    load = Counter(dict.fromkeys(names, 0))
     balancer = Balancer(LEAST_CONNECTIONS)
     for _ in range(calls):
         load[balancer.choose("m", names, load.__getitem__)] += 1
