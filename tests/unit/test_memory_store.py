@@ -1,14 +1,21 @@
 """The memory store: bounded in bytes and time, least recently used first."""
 
+import asyncio
 import os
 import tracemalloc
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.cache.stores import Key
 from services.cache.stores.memory import ENTRY_OVERHEAD_BYTES, MemoryStore
 
 ROOM = 1024 * 1024
+KEYS = st.builds(
+    Key, st.sampled_from(["acme", "globex"]), st.sampled_from([bytes([number]) * 32 for number in range(12)])
+)
 
 
 class Clock:
@@ -90,3 +97,46 @@ async def test_the_room_it_says_it_takes_is_what_it_takes(clock: Clock) -> None:
     taken = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert 0.8 < store.size_bytes / taken < 1.25, (store.size_bytes / entries, taken / entries)
+
+
+class AnyUse(RuleBasedStateMachine):
+    """However it is used, the store returns what was last stored, in its time, and keeps within its room."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.store = MemoryStore(ROOM // 128, self.clock)
+        self.stored: dict[Key, tuple[bytes, float]] = {}
+        self.loop = asyncio.Runner()
+
+    def teardown(self) -> None:
+        self.loop.close()
+
+    @rule(key=KEYS, size=st.integers(0, 1_200), ttl_s=st.floats(0.1, 60))
+    def put(self, key: Key, size: int, ttl_s: float) -> None:
+        value = os.urandom(size)
+        if self.loop.run(self.store.put(key, value, ttl_s)):
+            self.stored[key] = value, self.clock.now_s + ttl_s
+        else:
+            assert size + ENTRY_OVERHEAD_BYTES + 50 > self.store.largest_bytes
+
+    @rule(key=KEYS)
+    def get(self, key: Key) -> None:
+        found = self.loop.run(self.store.get(key))
+        if found is not None:
+            value, until_s = self.stored[key]
+            assert found.value == value
+            assert self.clock.now_s < until_s
+
+    @rule(seconds=st.floats(0, 30))
+    def wait(self, seconds: float) -> None:
+        self.clock.now_s += seconds
+
+    @invariant()
+    def keeps_within_its_room(self) -> None:
+        assert self.store.size_bytes <= ROOM // 128
+        assert bool(self.store.size_bytes) == bool(len(self.store))
+
+
+TestAnyUse = AnyUse.TestCase
+TestAnyUse.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)

@@ -24,6 +24,10 @@ class Found:
 class Store(Protocol):
     """Values by key, each for a time."""
 
+    @property
+    def largest_bytes(self) -> int:
+        """What one entry may take. No larger value is worth offering."""
+
     async def get(self, key: Key) -> Found | None:
         """Returns the value of a key, unless it is missing or has outlived its time."""
 

@@ -47,7 +47,7 @@ class MemoryStore:
     async def put(self, key: Key, value: bytes, ttl_s: float) -> bool:
         """Stores a value for a time, in place of an earlier one. False if it is too large to be worth the room."""
         size = _size(key, value)
-        if size > self._max_bytes // _LARGEST_SHARE:
+        if size > self.largest_bytes:
             return False
         if key in self._entries:
             self._remove(key, "replaced")
@@ -58,6 +58,11 @@ class MemoryStore:
         self._bytes += size
         self._report()
         return True
+
+    @property
+    def largest_bytes(self) -> int:
+        """What one entry may take."""
+        return self._max_bytes // _LARGEST_SHARE
 
     def __len__(self) -> int:
         return len(self._entries)
