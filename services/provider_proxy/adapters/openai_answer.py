@@ -65,6 +65,7 @@ _EMPTY: Final = {
     "refusal": Block(refusal=Refusal()),
     "reasoning": Block(reasoning=Reasoning(format=FORMAT)),
 }
+_THOUGHTS: Final = frozenset({"reasoning_content", "reasoning", "reasoning_details"})
 _DETAIL_FIELDS: Final = frozenset({"text", "summary", "data", "signature"})
 
 
@@ -134,21 +135,22 @@ class OpenAIDecoder:
         chunk = parse_object(event.data)
         if chunk.get("error") or event.event == "error" or chunk.get("object") == "error":
             raise self._errors.in_stream(chunk)
-        self._begin(chunk, events)
+        if not self._began:
+            self._begin(chunk, events)
+        if tier := chunk.get("service_tier"):
+            self._service_tier = as_text(tier, "service_tier")
         if (usage := usage_of(chunk)) is not None:
             self._usage = usage
         for choice in as_list(chunk.get("choices"), "choices"):
             choice = as_object(choice, "a choice")
             if not choice.get("index"):
                 self._choice(choice, events)
-        self._cite(_page_citations(chunk), events)
+        if chunk.get("citations"):
+            self._cite(_page_citations(chunk), events)
 
     def _begin(self, chunk: JsonObject, events: list[ChatEvent]) -> None:
-        self._id = self._id or as_text(chunk.get("id"), "id")
-        self._service_tier = as_text(chunk.get("service_tier"), "service_tier") or self._service_tier
-        if self._began:
-            return
         self._began = True
+        self._id = as_text(chunk.get("id"), "id")
         started = Started(
             provider_model=as_text(chunk.get("model"), "model"),
             system_fingerprint=as_text(chunk.get("system_fingerprint"), "system_fingerprint"),
@@ -157,20 +159,17 @@ class OpenAIDecoder:
             events.append(ChatEvent(started=started))
 
     def _choice(self, choice: JsonObject, events: list[ChatEvent]) -> None:
+        # Most chunks hold one short text and nothing else: what is absent must cost nothing.
         delta = as_object(choice.get("delta"), "a delta")
         logprobs = as_object(choice.get("logprobs"), "logprobs")
-        if not self._hide_reasoning:
+        if not self._hide_reasoning and not _THOUGHTS.isdisjoint(delta):
             self._think(delta, events)
-        tokens = _logprobs(logprobs.get("content"))
-        for kind, text in _content(delta.get("content")):
-            if kind == "text":
-                self._grow(kind, text, tokens, events)
-                tokens = []
-            elif not self._hide_reasoning:
-                self._grow(kind, text, [], events)
-        self._grow("text", "", tokens, events)
-        self._grow("refusal", as_text(delta.get("refusal"), "a refusal"), _logprobs(logprobs.get("refusal")), events)
-        self._cite(_annotations(delta), events)
+        if delta.get("content") or logprobs:
+            self._say(delta.get("content"), _logprobs(logprobs.get("content")), events)
+        if refusal := delta.get("refusal"):
+            self._grow("refusal", as_text(refusal, "a refusal"), _logprobs(logprobs.get("refusal")), events)
+        if delta.get("annotations"):
+            self._cite(_annotations(delta), events)
         for call in as_list(delta.get("tool_calls"), "tool_calls"):
             self._call(as_object(call, "a tool call"), events)
         if finish := as_text(choice.get("finish_reason"), "finish_reason"):
@@ -178,6 +177,15 @@ class OpenAIDecoder:
             self._stop_sequence = _stop_sequence(choice)
             if finish in _FAILED:
                 raise self._errors.ended_with(finish)
+
+    def _say(self, content: object, logprobs: list[TokenLogprob], events: list[ChatEvent]) -> None:
+        for kind, text in _content(content):
+            if kind == "text":
+                self._grow(kind, text, logprobs, events)
+                logprobs = []
+            elif not self._hide_reasoning:
+                self._grow(kind, text, [], events)
+        self._grow("text", "", logprobs, events)
 
     # Blocks: one is open at a time; what begins another ends it.
 
