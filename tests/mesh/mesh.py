@@ -1,4 +1,4 @@
-"""The whole mesh as processes on free ports, for tests: started as `mux up` starts it, and killed where a test says so."""
+"""The whole mesh as processes on free ports, for tests: started as `mux up` starts it, killed where a test says so."""
 
 from __future__ import annotations
 
@@ -139,15 +139,13 @@ class Mesh(AbstractContextManager["Mesh"]):
         self.processes()[service].send_signal(number)
 
 
-def until(condition: Callable[[], T], timeout_s: float = 15.0) -> T:
+def until(condition: Callable[[], T | None], timeout_s: float = 15.0) -> T:
     """Polls until a condition holds, and returns what it returned."""
     deadline = time.monotonic() + timeout_s
-    while True:
-        value = condition()
-        if value or time.monotonic() > deadline:
-            assert value, f"did not come true within {timeout_s} s"
-            return value
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"did not come true within {timeout_s} s"
         time.sleep(0.02)
+    return value
 
 
 def _get(url: str) -> str:
