@@ -56,7 +56,7 @@ def _port(address: str) -> str:
 
 def _any_provider_key(environ: Mapping[str, str]) -> bool:
     loaded = catalogue.load(environ.get("MODELMUXER_CONFIG"), environ)
-    return any(provider.key(environ) for provider in loaded.providers.values())
+    return any(provider.key(environ) is not None for provider in loaded.providers.values())  # "" needs none
 
 
 async def serve(environ: Mapping[str, str], *, simulate: bool, as_json: bool) -> int:
@@ -153,7 +153,10 @@ def main() -> None:
     parser.add_argument("--simulate", action="store_true", help="use the simulated providers though a key is set")
     parser.add_argument("--json", action="store_true", help="print one line of JSON when the mesh serves")
     arguments = parser.parse_args()
-    sys.exit(asyncio.run(serve(os.environ, simulate=arguments.simulate, as_json=arguments.json)))
+    try:
+        sys.exit(asyncio.run(serve(os.environ, simulate=arguments.simulate, as_json=arguments.json)))
+    except catalogue.CatalogueError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
