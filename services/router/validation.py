@@ -17,7 +17,7 @@ from modelmuxer.chat.v1.chat_pb2 import Block, ChatRequest, Media, Message, Role
 
 from shared.errors import MeshError, Reason
 
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 # Headers that change a provider's answer. Any other could break the request to it, or speak for our key.
 PROVIDER_HEADERS = frozenset({"anthropic-beta", "anthropic-version", "openai-beta"})
 MAX_TAGS = 64

@@ -18,20 +18,21 @@ Fault = Callable[[str, str], Exception]
 
 _MARK = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[{}\[\],]', re.DOTALL)
 _BLANK = b" \t\n\r"
+_QUOTE = ord('"')
 
 
 class Json:
     """One value of a document. Reading it as what it is not raises the document's fault: fault(path, sentence)."""
 
-    __slots__ = ("_fault", "_key", "_parent", "_parts", "_text", "value")
+    __slots__ = ("_document", "_fault", "_key", "_parent", "_span", "value")
 
     def __init__(self, value: Any, fault: Fault, parent: Json | None = None, key: str | int = "") -> None:
         self.value = value
         self._fault = fault
         self._parent = parent
         self._key = key
-        self._text: bytes | None = None
-        self._parts: dict[str | int, bytes] | None = None
+        self._document: bytes | None = None  # of the document itself: its text
+        self._span: _Span | None = None
 
     @classmethod
     def parse(cls, text: bytes, fault: Fault) -> Json:
@@ -40,7 +41,7 @@ class Json:
             document = cls(orjson.loads(text), fault)
         except orjson.JSONDecodeError as error:
             raise fault("", f"is not valid JSON: {error}") from None
-        document._text = bytes(text)
+        document._document = bytes(text)
         return document
 
     @property
@@ -56,16 +57,18 @@ class Json:
     @property
     def text(self) -> bytes:
         """The value as it was written."""
-        if self._text is None:
-            if self._parent is None:
-                raise ValueError("a document made from a value has no text")
-            self._text = self._parent._text_of(self._key)
-        return self._text
+        document, span = self._find()
+        return document[span.start : span.end].strip(_BLANK)
 
-    def _text_of(self, key: str | int) -> bytes:
-        if self._parts is None:
-            self._parts = dict(_split(self.text))
-        return self._parts[key]
+    def _find(self) -> tuple[bytes, _Span]:
+        if self._parent is not None:
+            document, above = self._parent._find()
+            return document, above.parts[self._key]
+        if self._document is None:
+            raise ValueError("a document made from a value has no text")
+        if self._span is None:
+            self._span = _spans(self._document)
+        return self._document, self._span
 
     def fault(self, sentence: str) -> Exception:
         """The error that says what is wrong with this value."""
@@ -142,37 +145,49 @@ class Json:
         return f", not {kinds.get(type(self.value), 'null')}"
 
 
-def _split(text: bytes) -> Iterator[tuple[str | int, bytes]]:
-    """The texts of a container's direct values; of members with one name the last counts, as in orjson."""
-    depth = 0
-    is_object = text.lstrip(_BLANK)[:1] == b"{"
-    key: str | int = "" if is_object else 0
-    start = 0  # of the value; 0 while a member's name is awaited
+class _Span:
+    """Where a value stands in the document, blanks around it included; `parts` are those of a container."""
+
+    __slots__ = ("end", "parts", "start")
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.end = start
+        self.parts: dict[str | int, _Span] = {}
+
+
+def _spans(text: bytes) -> _Span:
+    """The spans of all values of a document that orjson has read; of members with one name the last counts."""
+    document = _Span(0)
+    above: list[tuple[_Span, _Span, int]] = []
+    container, value, key = document, document, -1  # key: the place in an array; -1 in an object
+    expects_name = False
     for match in _MARK.finditer(text):
         mark = match[0]
-        first = mark[:1]
-        if first == b'"':
-            if is_object and depth == 1 and not start:
-                key = orjson.loads(mark)
-                start = text.index(b":", match.end()) + 1
-        elif first in b"{[":
-            depth += 1
-            if depth == 1 and not is_object:
-                start = match.end()
-        elif first in b"}]":
-            depth -= 1
-            if depth == 0:
-                value = text[start : match.start()].strip(_BLANK)
-                if start and value:
-                    yield key, value
-                return
-        elif depth == 1:
-            yield key, text[start : match.start()].strip(_BLANK)
-            if isinstance(key, int):
-                key += 1
-                start = match.end()
+        if mark[0] == _QUOTE:
+            if expects_name:
+                name = mark[1:-1].decode() if b"\\" not in mark else orjson.loads(mark)
+                value = container.parts[name] = _Span(text.index(b":", match.end()) + 1)
+                expects_name = False
+        elif mark == b",":
+            value.end = match.start()
+            if key < 0:
+                expects_name = True
             else:
-                start = 0
+                key += 1
+                value = container.parts[key] = _Span(match.end())
+        elif mark in b"{[":
+            above.append((container, value, key))
+            container, expects_name, key = value, mark == b"{", 0 if mark == b"[" else -1
+            if key == 0:
+                value = container.parts[0] = _Span(match.end())
+        else:
+            if not expects_name:
+                value.end = match.start()
+            expects_name = False
+            container, value, key = above.pop()
+    document.end = len(text)
+    return document
 
 
 def join(members: dict[str, bytes]) -> bytes:

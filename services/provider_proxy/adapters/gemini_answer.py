@@ -219,9 +219,8 @@ class _Answer:
         if candidate is None:
             return None
         self._finish = _string(candidate, "finishReason") or self._finish
-        for name, member in candidate.members():
-            if name not in _CANDIDATE:
-                self._extra[name] = member.text
+        if not candidate.object().keys() <= _CANDIDATE:
+            self._extra |= {name: member.text for name, member in candidate.members() if name not in _CANDIDATE}
         return candidate
 
     def block(self, part: Json, index: int) -> Block:
@@ -292,6 +291,8 @@ def _block(part: Json) -> Block:
         known.add("inlineData")
     else:
         return _opaque(part)
+    if members.keys() <= known:
+        return block
     if extra := {name: member.text for name, member in part.members() if name not in known}:
         block.extra.CopyFrom(Opaque(format=FORMAT, json=join(extra)))
     return block
@@ -326,6 +327,8 @@ def _inline(data: Json) -> Media | None:
 
 def _bytes(where: Json, text: str) -> bytes:
     """Bytes as proto JSON writes them: base64's plain or URL-safe alphabet, padded or not."""
+    if not text:
+        return b""
     plain = text.rstrip("=").translate(str.maketrans("-_", "+/"))
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
@@ -429,8 +432,10 @@ def _listed(value: Json, name: str) -> list[Json]:
 
 
 def _string(value: Json, name: str) -> str:
-    member = value.get(name)
-    return member.string() if member else ""
+    found = value.object().get(name)
+    if isinstance(found, str):
+        return found
+    return value.need(name).string() if found is not None else ""
 
 
 def _fault(path: str, sentence: str) -> MeshError:
