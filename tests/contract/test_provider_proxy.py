@@ -10,15 +10,20 @@ from pathlib import Path
 import grpc
 import pytest
 from google.protobuf.struct_pb2 import Struct
-from modelmuxer.chat.v1.chat_pb2 import ChatRequest, FinishReason, UsageSource
+from modelmuxer.chat.v1.chat_pb2 import Block, ChatRequest, FinishReason, Message, Role, Text, UsageSource
 from modelmuxer.provider.v1.provider_pb2 import (
+    AttemptFailure,
     CountTokensRequest,
     GenerateRequest,
 )
 from modelmuxer.provider.v1.provider_pb2_grpc import ProviderServiceStub
 
+from services.provider_proxy.engine import Engine
+from services.provider_proxy.settings import ProviderProxySettings
 from services.simulator import Simulator
+from shared import catalogue
 from shared.errors import MeshError, Reason
+from shared.journal import Journal
 from tests.contract.proxy_under_test import BILLING, ProxyUnderTest, proxy, simulator, until
 
 FORMATS = ["openai", "anthropic", "gemini"]
@@ -411,3 +416,27 @@ async def test_only_the_mesh_gets_in(mesh: ProxyUnderTest) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await ProviderServiceStub(stranger).Generate(mesh.request(), timeout=5)
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_full_journal_refuses_calls_before_they_are_written(tmp_path: Path, provider: Simulator) -> None:
+    environ = {"MODELMUXER_SIMULATOR_URL": provider.url}
+    journal = Journal(tmp_path, witness="provider-proxy/test", max_bytes=2000)
+    engine = Engine(ProviderProxySettings.load(environ), catalogue.load(None, environ), journal, environ)
+    chat = ChatRequest(messages=[Message(role=Role.ROLE_USER, content=[Block(text=Text(text="Hello"))])])
+
+    async def ask(number: int) -> str:
+        request = GenerateRequest(attempt_id=f"att_{number}", model="openai/sim-tokens2", chat=chat)
+        try:
+            await engine.generate(request)
+        except MeshError as error:
+            failure = error.detail(AttemptFailure) or AttemptFailure(announced=True)
+            return f"{error.reason}, announced: {failure.announced}"
+        return "answered"
+
+    ends = [await ask(number) for number in range(20)]
+    answered = ends.count("answered")
+    assert 0 < answered < 20
+    assert ends == ["answered"] * answered + ["JOURNAL_FULL, announced: False"] * (20 - answered)
+    assert len(provider.bill.report()["calls"]) == answered
+    await engine.close()
+    journal.close()
