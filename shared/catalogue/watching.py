@@ -12,7 +12,7 @@ from shared.catalogue.catalogue import Catalogue
 from shared.catalogue.documents import CatalogueError
 from shared.catalogue.loading import load
 
-INTERVAL_S = 1.0
+INTERVAL_S = 0.5
 
 log = logging.getLogger("modelmuxer.catalogue")
 
@@ -26,18 +26,20 @@ async def watch(
 ) -> None:
     """Calls `callback` with each new content of a user's file, until cancelled. Returns at once if there is no file.
 
-    A file that is broken or gone changes nothing: it is logged once, and the catalogue in use stays.
+    A file that is broken or gone changes nothing: it is logged once, and the catalogue in use stays. A content counts
+    once it stands for two looks, so that one which is still being written is not taken for the whole.
     """
     if not path:
         return
     file = Path(path)
-    seen = await asyncio.to_thread(_content, file)
+    used = before = await asyncio.to_thread(_content, file)
     while True:
         await asyncio.sleep(interval_s)
         content = await asyncio.to_thread(_content, file)
-        if content == seen:
+        settled, before = content == before, content
+        if content == used or not settled:
             continue
-        seen = content
+        used = content
         try:
             # In a thread: reading thousands of lines of YAML would hold up running streams.
             catalogue = await asyncio.to_thread(load, file, environ)
