@@ -10,7 +10,7 @@ One rule for all formats: what would change the answer and cannot be said in the
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -57,6 +57,27 @@ class Decoder(Protocol):
 
     def close(self) -> list[ChatEvent]:
         """The events that only the body's end allows. Raises PROVIDER_STREAM_CUT if the answer is not whole."""
+
+
+class ErrorsLast:
+    """Gives out the events before an error, and the error at the next call: how bytes were cut must not matter."""
+
+    def __init__(self) -> None:
+        self._failure: MeshError | None = None
+
+    def taken(self, events: Iterable[ChatEvent]) -> list[ChatEvent]:
+        """The events up to an error. Raises the error that an earlier call held back."""
+        if self._failure is not None:
+            raise self._failure
+        taken: list[ChatEvent] = []
+        try:
+            for event in events:
+                taken.append(event)  # noqa: PERF402 - what was taken counts
+        except MeshError as error:
+            if not taken:
+                raise
+            self._failure = error
+        return taken
 
 
 class Adapter(Protocol):

@@ -11,6 +11,7 @@ from modelmuxer.chat.v1.chat_pb2 import ChatEvent, ChatRequest, ChatResponse, Us
 
 from services.provider_proxy.adapters import (
     Decoder,
+    ErrorsLast,
     JsonObject,
     UpstreamRequest,
     add_options,
@@ -134,15 +135,18 @@ class _Decoder:
     def __init__(self) -> None:
         self._events = SseParser()
         self._reader = wire.StreamReader(_fault, _broken_off)
+        self._errors_last = ErrorsLast()
 
     @property
     def usage(self) -> Usage:
         return self._reader.usage
 
     def feed(self, data: bytes) -> list[ChatEvent]:
-        return [event for sse in self._events.feed(data) for event in self._reader.read(sse.data)]
+        events = (event for sse in self._events.feed(data) for event in self._reader.read(sse.data))
+        return self._errors_last.taken(events)
 
     def close(self) -> list[ChatEvent]:
+        self._errors_last.taken(())
         if not self._reader.done:
             raise stream_cut()
         return []

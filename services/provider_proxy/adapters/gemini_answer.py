@@ -35,7 +35,7 @@ from modelmuxer.chat.v1.chat_pb2 import (
     UsageSource,
 )
 
-from services.provider_proxy.adapters import JsonObject, as_count, malformed, provider_failure, stream_cut
+from services.provider_proxy.adapters import ErrorsLast, JsonObject, as_count, malformed, provider_failure, stream_cut
 from services.provider_proxy.adapters.gemini_request import FORMAT, SYNTHETIC_ID
 from services.provider_proxy.adapters.sse import SseParser
 from shared.errors import MeshError, Reason
@@ -97,6 +97,7 @@ class GeminiDecoder:
     def __init__(self, failure: Failure) -> None:
         self._events = SseParser()
         self._answer = _Answer(failure)
+        self._errors_last = ErrorsLast()
         self._started = False
         self._next = 0  # index of the next block
         self._open = ""  # the kind of the open block; only text and reasoning stay open after their part
@@ -109,9 +110,10 @@ class GeminiDecoder:
         return self._answer.usage
 
     def feed(self, data: bytes) -> list[ChatEvent]:
-        return [event for sse in self._events.feed(data) for event in self._chunk(sse.data)]
+        return self._errors_last.taken(event for sse in self._events.feed(data) for event in self._chunk(sse.data))
 
     def close(self) -> list[ChatEvent]:
+        self._errors_last.taken(())
         completed = self._answer.completed()
         if completed is None:
             raise stream_cut("before its finish reason")

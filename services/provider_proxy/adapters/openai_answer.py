@@ -33,6 +33,7 @@ from modelmuxer.chat.v1.chat_pb2 import (
 )
 
 from services.provider_proxy.adapters import (
+    ErrorsLast,
     JsonObject,
     as_count,
     as_list,
@@ -46,7 +47,6 @@ from services.provider_proxy.adapters import (
 from services.provider_proxy.adapters.openai_errors import OpenAIErrors
 from services.provider_proxy.adapters.openai_request import FORMAT
 from services.provider_proxy.adapters.sse import SseEvent, SseParser
-from shared.errors import MeshError
 
 _FINISH: Final = {
     "stop": FinishReason.FINISH_REASON_STOP,
@@ -81,7 +81,7 @@ class OpenAIDecoder:
         self._id = ""
         self._began = False
         self._done = False
-        self._failure: MeshError | None = None
+        self._errors_last = ErrorsLast()
         self._finish = ""
         self._stop_sequence = ""
         self._index = -1
@@ -98,24 +98,11 @@ class OpenAIDecoder:
 
     def feed(self, data: bytes) -> list[ChatEvent]:
         """The events that `data` completes."""
-        if self._failure is not None:
-            raise self._failure
-        events: list[ChatEvent] = []
-        try:
-            for event in self._sse.feed(data):
-                if self._done:
-                    break
-                self._take(event, events)
-        except MeshError as error:
-            if not events:
-                raise
-            self._failure = error  # what came before it is part of the answer, however the bytes were cut
-        return events
+        return self._errors_last.taken(self._read(data))
 
     def close(self) -> list[ChatEvent]:
         """The end of the body: `completed` for servers that leave out [DONE]."""
-        if self._failure is not None:
-            raise self._failure
+        self._errors_last.taken(())
         if self._done:
             return []
         if not self._finish:
@@ -123,6 +110,16 @@ class OpenAIDecoder:
         events: list[ChatEvent] = []
         self._complete(events)
         return events
+
+    def _read(self, data: bytes) -> Iterator[ChatEvent]:
+        for event in self._sse.feed(data):
+            if self._done:
+                return
+            events: list[ChatEvent] = []
+            try:
+                self._take(event, events)
+            finally:
+                yield from events
 
     def _take(self, event: SseEvent, events: list[ChatEvent]) -> None:
         if event.data.startswith(_DONE):

@@ -825,7 +825,8 @@ def test_no_part_of_a_stream_is_taken_for_the_whole() -> None:
 def test_an_error_in_mid_stream(error: dict[str, Any], reason: str, retryable: bool) -> None:
     body = event("message_start", message=MESSAGE) + event("error", error=error)
     decoder = ADAPTER.decoder(ChatRequest())
-    caught = refused(lambda: decoder.feed(body))
+    assert decoder.feed(body), "what came before the error is not lost"
+    caught = refused(lambda: decoder.feed(b""))
     assert caught.reason == reason
     failure = caught.detail(AttemptFailure)
     assert failure is not None
@@ -851,7 +852,7 @@ def test_an_error_in_mid_stream(error: dict[str, Any], reason: str, retryable: b
 def test_events_of_the_wrong_form_are_refused_without_quoting_them(broken: bytes) -> None:
     decoder = ADAPTER.decoder(ChatRequest())
     decoder.feed(event("message_start", message=MESSAGE))
-    caught = refused(lambda: decoder.feed(broken))
+    caught = refused(lambda: [decoder.feed(broken), decoder.feed(b"")])
     assert caught.reason == "PROVIDER_MALFORMED_ANSWER"
 
 
