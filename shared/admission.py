@@ -1,5 +1,6 @@
 """Slots for concurrent calls: past the limit a call is refused at once rather than queued."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,8 @@ class Slots:
         self.taken = 0
         self._reopen = int(limit * REOPEN_AT)
         self._open = True
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._on_change = on_change
 
     def take(self) -> None:
@@ -30,12 +33,15 @@ class Slots:
                 retry_after_s=1.0,
             )
         self.taken += 1
+        self._idle.clear()
         if self.taken == self.limit:
             self._set(False)
 
     def release(self) -> None:
         """Gives a slot back."""
         self.taken -= 1
+        if not self.taken:
+            self._idle.set()
         if not self._open and self.taken <= self._reopen:
             self._set(True)
 
@@ -47,6 +53,10 @@ class Slots:
             yield
         finally:
             self.release()
+
+    async def idle(self) -> None:
+        """Waits until no slot is taken."""
+        await self._idle.wait()
 
     def _set(self, is_open: bool) -> None:
         self._open = is_open

@@ -13,8 +13,12 @@ import grpc
 from opentelemetry.trace import Span, SpanKind
 
 from shared import deadline
+from shared.health import READINESS
 from shared.interceptors import MESH_TOKEN
 from shared.telemetry import names, tracing
+
+# A replica that drains gets no new call: health is what tells callers before its port closes.
+SERVICE_CONFIG = {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": READINESS}}
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -39,7 +43,7 @@ def connect(target: str, max_message_bytes: int) -> grpc.aio.Channel:
             ("grpc.enable_retries", 0),
             # Channels of one process share no connection, so that closing one closes its own.
             ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+            ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
         ],
     )
 

@@ -26,7 +26,7 @@ def methods(services: Iterable[str]) -> "dict[str, grpc.RpcMethodHandler[Any, An
 
 
 class Descriptors:
-    """The default pool, but with the health service as it is served."""
+    """The default pool, but with the health service as it is served, and able to find methods."""
 
     def __init__(self) -> None:
         self._default: Any = descriptor_pool.Default()
@@ -40,4 +40,10 @@ class Descriptors:
 
     def FindFileContainingSymbol(self, symbol: str) -> Any:
         pool = health.descriptors() if symbol.startswith("grpc.health.v1.") else self._default
-        return pool.FindFileContainingSymbol(symbol)
+        try:
+            return pool.FindFileContainingSymbol(symbol)
+        except KeyError:  # the pool knows messages, enums and services, but no methods
+            service, _, method = symbol.rpartition(".")
+            if method not in pool.FindServiceByName(service).methods_by_name:
+                raise
+            return pool.FindServiceByName(service).file

@@ -34,6 +34,7 @@ Callback = Callable[[], Awaitable[None]]
 
 METRICS_OFFSET = 1000
 PROBE_TIMEOUT_S = 3.0
+SETTLE_TIMEOUT_S = 2.0
 
 log = logging.getLogger("modelmuxer.runner")
 
@@ -249,6 +250,8 @@ async def _drain(app: App, server: grpc.aio.Server) -> None:
     app.health.close()
     await _unless_hurried(app, server.stop(app.settings.grace_s))
     await server.stop(None)
+    with contextlib.suppress(TimeoutError):  # calls that were just cut still settle and end their spans
+        await asyncio.wait_for(app.slots.idle(), SETTLE_TIMEOUT_S)
 
 
 async def _unless_hurried(app: App, work: Coroutine[Any, Any, object] | Awaitable[object]) -> None:
