@@ -33,7 +33,7 @@ _REASONS = {
 _STOP_REASONS = {reason: word for word, reason in _REASONS.items()} | {
     FinishReason.FINISH_REASON_CONTENT_FILTER: "refusal"
 }
-_MEMBERS = frozenset({"id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"})
+MESSAGE_MEMBERS = frozenset({"id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"})
 _NOWHERE = ("", "not_available")  # regions that say nothing
 _MAX_COUNT = 2**53
 
@@ -113,7 +113,7 @@ def parse_message(text: bytes, fault: Fault) -> ChatResponse:
     counts = Counts()
     counts.update(message.need("usage").object(), final=True)
     completed.usage.CopyFrom(counts.usage)
-    if extra := {name: member.text for name, member in message.members() if name not in _MEMBERS}:
+    if extra := {name: member.text for name, member in message.members() if name not in MESSAGE_MEMBERS}:
         completed.extra.CopyFrom(Opaque(format=FORMAT, json=join(extra)))
     return response
 

@@ -6,7 +6,7 @@ passes as it comes. Framing of the events' bytes is the reader's caller's: an ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import Any
 
 import orjson
@@ -24,6 +24,7 @@ from modelmuxer.chat.v1.chat_pb2 import (
 
 from shared.wire.anthropic.blocks import FORMAT, block_from_json, citation_from_json, citation_to_json
 from shared.wire.anthropic.message import (
+    MESSAGE_MEMBERS,
     Counts,
     answer_block,
     message_id,
@@ -39,6 +40,14 @@ from shared.wire.json_text import Fault, Json, JsonObject, join
 Failure = Callable[[JsonObject], Exception]
 
 MAX_INDEX = 2**31 - 1
+_EVENTS = (
+    "message_start",
+    "content_block_start",
+    "content_block_delta",
+    "content_block_stop",
+    "message_delta",
+    "message_stop",
+)
 # kind of block: {type of delta: (its member, the canonical delta)}
 _GROWTH = {
     "text": {"text_delta": ("text", "text")},
@@ -116,17 +125,9 @@ class StreamReader:
         self._failure = failure
         self._counts = Counts()
         self._open: dict[int, _Open] = {}
+        self._numbers: set[int] = set()
         self._completed = Completed()
         self._extra: dict[str, bytes] = {}
-        self._readers = {
-            "content_block_delta": self._delta,
-            "content_block_start": self._block_start,
-            "content_block_stop": self._block_stop,
-            "message_start": self._message_start,
-            "message_delta": self._message_delta,
-            "message_stop": self._message_stop,
-            "error": self._error,
-        }
 
     @property
     def usage(self) -> Usage:
@@ -139,18 +140,30 @@ class StreamReader:
             return []
         event = Json.parse(data, self._fault)
         kind = event.need("type").value
-        read = self._readers.get(kind) if isinstance(kind, str) else None
-        if read is None:
-            return []
-        if self._begun != (kind != "message_start") and kind != "error":
+        if kind in _EVENTS and self._begun == (kind == "message_start"):
             raise event.fault("comes before message_start, or is a second one")
-        return read(event)
+        match kind:
+            case "content_block_delta":
+                return self._delta(event)
+            case "content_block_start":
+                return self._block_start(event)
+            case "content_block_stop":
+                return self._block_stop(event)
+            case "message_start":
+                return self._message_start(event)
+            case "message_delta":
+                return self._message_delta(event)
+            case "message_stop":
+                return self._message_stop(event)
+            case "error":
+                raise self._failure(event.need("error").object())
+        return []
 
     def _message_start(self, event: Json) -> list[ChatEvent]:
         self._begun = True
         message = event.need("message")
         self._counts.update(message.need("usage").object(), final=False)
-        self._note_extra(message, {"id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"})
+        self._note_extra(message, MESSAGE_MEMBERS)
         return [
             ChatEvent(started=Started(provider_model=message.need("model").string())),
             ChatEvent(usage=self._counts.usage),
@@ -158,8 +171,9 @@ class StreamReader:
 
     def _block_start(self, event: Json) -> list[ChatEvent]:
         index = self._index(event)
-        if index in self._open:
+        if index in self._numbers:
             raise event.fault(f"starts block {index} twice")
+        self._numbers.add(index)
         start = event.need("content_block")
         block = block_from_json(start, FORMAT)
         kind = block.WhichOneof("kind") or ""
@@ -226,10 +240,7 @@ class StreamReader:
             completed.extra.CopyFrom(Opaque(format=FORMAT, json=join(self._extra)))
         return [ChatEvent(completed=completed)]
 
-    def _error(self, event: Json) -> list[ChatEvent]:
-        raise self._failure(event.need("error").object())
-
-    def _note_extra(self, told: Json, known: set[str]) -> None:
+    def _note_extra(self, told: Json, known: Set[str]) -> None:
         self._extra |= {name: member.text for name, member in told.members() if name not in known}
 
     def _index(self, event: Json) -> int:

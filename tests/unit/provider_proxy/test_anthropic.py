@@ -805,6 +805,13 @@ def test_a_cut_stream_is_no_answer_and_tells_no_output() -> None:
     assert not decoder.usage.HasField("output_tokens")
 
 
+def test_what_came_before_an_error_is_given_out_however_the_bytes_are_cut() -> None:
+    body = event("message_start", message=MESSAGE) + BLOCKS[0] + event("error", error={"type": "overloaded_error"})
+    events, error = cut_everywhere(lambda: ADAPTER.decoder(ChatRequest()), body)
+    assert error == "PROVIDER_OVERLOADED"
+    assert folded(events).content[0].reasoning.text == "Let me see…"
+
+
 def test_no_part_of_a_stream_is_taken_for_the_whole() -> None:
     for at in range(len(STREAM) - 1):
         events, error = decode(ADAPTER.decoder(ChatRequest()), [STREAM[:at]])
@@ -847,6 +854,7 @@ def test_an_error_in_mid_stream(error: dict[str, Any], reason: str, retryable: b
         block(0, {"type": "text", "text": ""}, {"type": "input_json_delta", "partial_json": "{"}),
         block(0, {"type": "text", "text": ""}) + event("message_stop"),
         event("content_block_start", index=0, content_block={"type": "text", "text": ""}) * 2,
+        block(0, {"type": "text", "text": ""}) * 2,
     ],
 )
 def test_events_of_the_wrong_form_are_refused_without_quoting_them(broken: bytes) -> None:

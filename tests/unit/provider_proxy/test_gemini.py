@@ -558,9 +558,11 @@ def test_documented_errors(status: int, body: Any, reason: str, retry_after_s: f
     assert failure.retryable is (retry_after_s is not None)
 
 
-def test_an_error_in_mid_stream() -> None:
-    _, error = decode(ADAPTER.decoder(ChatRequest()), [sse(CHUNKS[0], problem("UNAVAILABLE"))])
+def test_what_came_before_an_error_is_given_out_however_the_bytes_are_cut() -> None:
+    body = sse(*CHUNKS[:2], problem("UNAVAILABLE"))
+    events, error = cut_everywhere(lambda: ADAPTER.decoder(ChatRequest()), body)
     assert error == "PROVIDER_OVERLOADED"
+    assert folded(events).content[0].reasoning.text == "Hmm."
 
 
 # --- any bytes ---
