@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 import grpc
@@ -17,6 +18,10 @@ from modelmuxer.provider.v1.provider_pb2 import (
     GenerateRequest,
 )
 from modelmuxer.provider.v1.provider_pb2_grpc import ProviderServiceStub
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 
 from services.provider_proxy.engine import Engine
 from services.provider_proxy.settings import ProviderProxySettings
@@ -24,6 +29,8 @@ from services.simulator import Simulator
 from shared import catalogue
 from shared.errors import MeshError, Reason
 from shared.journal import Journal
+from shared.telemetry import names
+from shared.telemetry.tracing import Tracing
 from tests.contract.proxy_under_test import BILLING, ProxyUnderTest, proxy, simulator, until
 
 FORMATS = ["openai", "anthropic", "gemini"]
@@ -440,3 +447,37 @@ async def test_a_full_journal_refuses_calls_before_they_are_written(tmp_path: Pa
     assert len(provider.bill.report()["calls"]) == answered
     await engine.close()
     journal.close()
+
+
+async def test_an_attempt_is_one_client_span_that_quotes_nobody(tmp_path: Path, provider: Simulator) -> None:
+    spans = InMemorySpanExporter()
+    traces = TracerProvider()
+    traces.add_span_processor(SimpleSpanProcessor(spans))
+    tracing = Tracing(traces.get_tracer("test"), traces.shutdown)
+    environ = {"MODELMUXER_SIMULATOR_URL": provider.url}
+    journal = Journal(tmp_path, witness="provider-proxy/test", max_bytes=1_000_000)
+    engine = Engine(ProviderProxySettings.load(environ), catalogue.load(None, environ), journal, environ)
+    chat = ChatRequest(
+        messages=[Message(role=Role.ROLE_USER, content=[Block(text=Text(text="Secret [[sim reply=secret]]"))])]
+    )
+    with tracing.span("caller", None, SpanKind.SERVER, {}):
+        async with aclosing(engine.stream(GenerateRequest(attempt_id="a", model="openai/sim-a", chat=chat))) as events:
+            async for _ in events:
+                pass
+        with pytest.raises(MeshError):
+            await engine.generate(GenerateRequest(attempt_id="b", model="openai/sim-status503", chat=chat))
+    await engine.close()
+    journal.close()
+    streamed, failed, caller = spans.get_finished_spans()
+    assert (streamed.name, streamed.kind, failed.name) == ("chat sim-a", SpanKind.CLIENT, "chat sim-status503")
+    assert streamed.parent is not None
+    assert caller.context is not None
+    assert streamed.parent.span_id == caller.context.span_id
+    told = dict(streamed.attributes or {})
+    assert told[names.GEN_AI_PROVIDER] == "openai"
+    assert told[names.GEN_AI_REQUEST_STREAM] is True
+    assert told[names.MUX_ATTEMPT_ID] == "a"
+    assert told[names.GEN_AI_RESPONSE_FINISH_REASONS] == ("stop",)
+    assert told[names.GEN_AI_USAGE_OUTPUT_TOKENS] == 2
+    assert dict(failed.attributes or {})[names.ERROR_TYPE] == Reason.PROVIDER_OVERLOADED
+    assert "ecret" not in streamed.to_json() + failed.to_json()
