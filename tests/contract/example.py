@@ -43,7 +43,8 @@ class Example(provider_pb2_grpc.ProviderServiceServicer):
     count: Unary = _count
     events: Callable[[Any, Any], AsyncIterator[chat_pb2.ChatEvent]] = _events
     ended: list[str] = field(default_factory=list)
-    app: App | None = None
+
+    Generate: ClassVar[Any] = provider_pb2_grpc.ProviderServiceServicer.Generate  # as generated: unimplemented
 
     async def CountTokens(self, request: Any, context: Any) -> Any:
         try:
@@ -72,6 +73,8 @@ class Example(provider_pb2_grpc.ProviderServiceServicer):
 class Filling(cache_pb2_grpc.CacheServiceServicer):
     """A method with a request stream; all its methods are public."""
 
+    Lookup: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.Lookup
+
     async def Fill(self, request_iterator: AsyncIterator[Any], context: Any) -> cache_pb2.FillResponse:
         async for _ in request_iterator:
             pass
@@ -92,7 +95,6 @@ async def serving(example: Example, home: Path, **environ: str) -> AsyncIterator
     )
 
     async def build(_: ExampleSettings, app: App) -> None:
-        example.app = app
         app.serve(provider_pb2_grpc.add_ProviderServiceServicer_to_server, example, PROVIDER)
         app.serve(cache_pb2_grpc.add_CacheServiceServicer_to_server, Filling(), CACHE, public=True)
 
@@ -101,9 +103,10 @@ async def serving(example: Example, home: Path, **environ: str) -> AsyncIterator
 
 
 @asynccontextmanager
-async def calling(app: App) -> "AsyncIterator[provider_pb2_grpc.ProviderServiceAsyncStub]":
+async def calling(app: App, traced: bool = True) -> "AsyncIterator[provider_pb2_grpc.ProviderServiceAsyncStub]":
     """The example's stub, as another service of the mesh has it."""
-    async with MeshChannel(connect(app.address, app.settings.max_message_bytes), app.mesh_token, app.tracer) as channel:
+    below = connect(app.address, app.settings.max_message_bytes)
+    async with MeshChannel(below, app.mesh_token, app.tracer if traced else None) as channel:
         yield provider_pb2_grpc.ProviderServiceStub(channel)
 
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ async def test_every_health_name_is_serving_once_the_service_runs(tmp_path: Path
 
 async def test_list_tells_every_name(tmp_path: Path) -> None:
     async with serving(Example(), tmp_path) as app, grpc.aio.insecure_channel(app.address) as channel:
-        every = channel.unary_unary(
+        every: Any = channel.unary_unary(
             "/grpc.health.v1.Health/List", response_deserializer=health.message_class("HealthListResponse").FromString
         )
         response: Any = await every(b"")
@@ -198,8 +198,8 @@ async def test_a_failed_background_task_stops_the_service(tmp_path: Path) -> Non
 async def test_the_mesh_token_is_made_once_for_all_and_is_for_its_owner_alone(tmp_path: Path) -> None:
     async with serving(Example(), tmp_path) as first, serving(Example(), tmp_path) as second:
         assert first.mesh_token == second.mesh_token
-    assert (tmp_path / "mesh-token").stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == ["mesh-token"]
+    assert os.listdir(tmp_path) == ["mesh-token"]
+    assert os.stat(tmp_path / "mesh-token").st_mode & 0o777 == 0o600
 
 
 @requires_tool("grpcurl")
@@ -267,7 +267,7 @@ def settings(home: Path) -> ExampleSettings:
     return ExampleSettings.load({"MODELMUXER_HOME": str(home), "MODELMUXER_PROVIDER_PROXY_PORT": "0"})
 
 
-def environment(home: Path, environ: Mapping[str, str]) -> dict[str, str]:
+def environment(home: Path, environ: dict[str, str]) -> dict[str, str]:
     quiet = {name: value for name, value in os.environ.items() if not name.startswith(("MODELMUXER_", "OTEL_"))}
     defaults = {"MODELMUXER_HOME": str(home), "MODELMUXER_PROVIDER_PROXY_PORT": "0", "MODELMUXER_DRAIN_WAIT_S": "0"}
     return quiet | defaults | {"PYTHONPATH": str(ROOT)} | environ

@@ -45,11 +45,10 @@ async def test_a_streamed_request_is_one_trace_over_two_hops(tmp_path: Path, mon
                     async for event in inner_stub.StreamGenerate(request):
                         yield event
 
-            async with serving(Example(events=forward), tmp_path) as outer:
-                async with grpc.aio.insecure_channel(outer.address) as channel:
-                    metadata = (("x-mesh-token", outer.mesh_token), ("traceparent", PARENT), ("tracestate", "a=b"))
-                    call = channel.unary_stream(f"/{PROVIDER}/StreamGenerate")(b"", metadata=metadata)
-                    assert len([event async for event in call]) == 3
+            async with serving(Example(events=forward), tmp_path) as outer, calling(outer, traced=False) as stub:
+                headers = (("traceparent", PARENT), ("tracestate", "a=b"))
+                call = stub.StreamGenerate(provider_pb2.GenerateRequest(), metadata=headers)
+                assert len([event async for event in call]) == 3
         await until(lambda: len(collector.spans) >= 4)
     spans = [span for _, span in collector.spans]
     assert {span.trace_id.hex() for span in spans} == {PARENT[3:35]}
