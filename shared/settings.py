@@ -38,15 +38,6 @@ MEANINGLESS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "ENABLE_REQUEST_BATCHING": (("false",), "this release batches no requests; set it to false or unset it"),
     "BATCH_SIZE": ((), "this release batches no requests; unset it"),
     "BATCH_TIMEOUT": ((), "this release batches no requests; unset it"),
-    "ENABLE_ROUTING_CACHE": (("false",), "this release decides anew for each request; set it to false or unset it"),
-    "ROUTING_CACHE_TTL": ((), "this release decides anew for each request; unset it"),
-    "ENABLE_LOAD_BALANCING": (("false",), "this release has one deployment per model; set it to false or unset it"),
-    "LOAD_BALANCE_STRATEGY": ((), "this release has one deployment per model; unset it"),
-    "ENABLE_GZIP": (("false",), "this release does not compress HTTP answers; set it to false or unset it"),
-    "GZIP_MINIMUM_SIZE": ((), "this release does not compress HTTP answers; unset it"),
-    "HTTP_POOL_CONNECTIONS": ((), "this release sizes its provider connections itself; unset it"),
-    "HTTP_POOL_MAXSIZE": ((), "this release sizes its provider connections itself; unset it"),
-    "HTTP_POOL_BLOCK": ((), "this release sizes its provider connections itself; unset it"),
     "CPU_SCALE_UP_THRESHOLD": ((), "this release does not scale by itself; set it where you deploy replicas"),
     "MEMORY_SCALE_UP_THRESHOLD": ((), "this release does not scale by itself; set it where you deploy replicas"),
     "RESPONSE_TIME_THRESHOLD": ((), "this release does not scale by itself; set it where you deploy replicas"),
@@ -323,12 +314,13 @@ def _parse(rule: Rule, name: str, hint: Any, text: str) -> Any:
     if kind in _WORDS:
         return _number(rule, name, kind, text, shown)
     if rule.choices and text not in rule.choices:
-        raise ValueError(f"{name}={shown} must be one of {', '.join(rule.choices)}")
+        why = MEANINGLESS.get(name.removeprefix(PREFIX), ((), ""))[1]
+        raise ValueError(f"{name}={shown} must be one of: {', '.join(rule.choices)}" + (f" ({why})" if why else ""))
     if isinstance(kind, type) and issubclass(kind, Enum):
         try:
             return kind(text)
         except ValueError:
-            raise ValueError(f"{name}={shown} must be one of {', '.join(str(each.value) for each in kind)}") from None
+            raise ValueError(f"{name}={shown} must be one of: {', '.join(str(each.value) for each in kind)}") from None
     if kind is Path:
         return Path(text).expanduser()
     if typing.get_origin(kind) is tuple:
