@@ -66,7 +66,7 @@ class Engine:
         attempt = self._attempt(providers, request, streams=True)
         with spans.attempt(attempt) as span:
             async with self._recorded(attempt), self._sent(providers, attempt) as answer:
-                decoder = providers.adapter(attempt.deployment).decoder(request.chat)
+                decoder = providers.adapter(attempt.deployment).decoder(request.chat, answer.headers)
                 async with aclosing(_events(attempt, answer, decoder)) as events:
                     async for event in events:
                         yield event

@@ -98,8 +98,8 @@ class Adapter(Protocol):
     def counted(self, body: bytes) -> int:
         """Input tokens in the answer to `count_tokens_request`."""
 
-    def decoder(self, chat: ChatRequest) -> Decoder:
-        """A decoder for the streamed answer to `chat`."""
+    def decoder(self, chat: ChatRequest, headers: Mapping[str, str] | None = None) -> Decoder:
+        """A decoder for the streamed answer to `chat`; `headers` are the answer's, if they are known."""
 
     def response(self, status: int, headers: Mapping[str, str], body: bytes) -> ChatResponse:
         """A whole answer: content, completed, and of started what the provider tells."""

@@ -101,7 +101,7 @@ class AnthropicAdapter:
             raise malformed("it has no input_tokens")
         return tokens
 
-    def decoder(self, chat: ChatRequest) -> Decoder:
+    def decoder(self, chat: ChatRequest, headers: Mapping[str, str] | None = None) -> Decoder:
         """A decoder of events."""
         return _Decoder()
 

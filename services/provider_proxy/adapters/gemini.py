@@ -28,6 +28,8 @@ from services.provider_proxy.adapters.gemini_request import FORMAT, GeminiReques
 from shared.catalogue import Deployment
 from shared.errors import MeshError, Reason
 
+TIER_HEADER: Final = "x-gemini-service-tier"  # the tier that was used, which may not be the one asked for
+
 _BY_REASON: Final = {
     "API_KEY_INVALID": Reason.PROVIDER_AUTHENTICATION,  # told with status 400
     "API_KEY_EXPIRED": Reason.PROVIDER_AUTHENTICATION,
@@ -96,16 +98,13 @@ class GeminiAdapter:
             raise malformed("it has no totalTokens")
         return tokens
 
-    def decoder(self, chat: ChatRequest) -> Decoder:
+    def decoder(self, chat: ChatRequest, headers: Mapping[str, str] | None = None) -> Decoder:
         """A decoder of chunks."""
-        return GeminiDecoder(_broken_off)
+        return GeminiDecoder(_broken_off, header(headers or {}, TIER_HEADER))
 
     def response(self, status: int, headers: Mapping[str, str], body: bytes) -> ChatResponse:
         """A whole answer."""
-        response = whole_answer(body, _broken_off)
-        if tier := header(headers, "x-gemini-service-tier"):
-            response.completed.usage.service_tier = tier
-        return response
+        return whole_answer(body, _broken_off, header(headers, TIER_HEADER))
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> MeshError:
         """An error answer."""

@@ -72,9 +72,9 @@ _CANDIDATE: Final = frozenset(
 )
 
 
-def whole_answer(body: bytes, failure: Failure) -> ChatResponse:
-    """An unstreamed answer."""
-    answer = _Answer(failure)
+def whole_answer(body: bytes, failure: Failure, service_tier: str = "") -> ChatResponse:
+    """An unstreamed answer. `service_tier` is what its headers say of it."""
+    answer = _Answer(failure, service_tier)
     candidate = answer.take(Json.parse(body, _fault))
     response = ChatResponse(started=Started(provider_model=answer.model))
     parts = _parts(candidate) if candidate else []
@@ -94,9 +94,9 @@ def whole_answer(body: bytes, failure: Failure) -> ChatResponse:
 class GeminiDecoder:
     """A streamed answer (`alt=sse`). It ends with the body: what counts is that a finish reason came."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, service_tier: str = "") -> None:
         self._events = SseParser()
-        self._answer = _Answer(failure)
+        self._answer = _Answer(failure, service_tier)
         self._errors_last = ErrorsLast()
         self._started = False
         self._next = 0  # index of the next block
@@ -195,9 +195,9 @@ class GeminiDecoder:
 class _Answer:
     """What the chunks of one answer say beside its content."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, service_tier: str) -> None:
         self.model = ""
-        self.usage = Usage()
+        self.usage = Usage(service_tier=service_tier)
         self._failure = failure
         self._id = ""
         self._finish = ""

@@ -48,7 +48,7 @@ class OpenAIAdapter:
         """Never called, as there is no such request."""
         raise NotImplementedError
 
-    def decoder(self, chat: ChatRequest) -> Decoder:
+    def decoder(self, chat: ChatRequest, headers: Mapping[str, str] | None = None) -> Decoder:
         """A decoder of chunks."""
         hidden = chat.reasoning.HasField("include") and not chat.reasoning.include
         return OpenAIDecoder(self._errors, hide_reasoning=hidden)

@@ -72,7 +72,7 @@ class Provider:
                 raise self._adapter.error(answer.status, answer.headers, await answer.read())
             if not stream:
                 return self._adapter.response(answer.status, answer.headers, await answer.read())
-            decoder = self._adapter.decoder(chat)
+            decoder = self._adapter.decoder(chat, answer.headers)
             events = []
             try:
                 async for data in answer.content.iter_any():
@@ -173,6 +173,14 @@ async def test_sources_are_told(adapter: Adapter, model: str, stream: bool, simu
     response = await Provider(adapter, model, simulator).answer(asked("[[sim citations=2]] Why?"), stream=stream)
     (block,) = [block for block in response.content if block.text.text]
     assert len(block.text.citations) == 2
+
+
+@BOTH_WAYS
+async def test_the_tier_that_was_used_is_told(stream: bool, simulator: Simulator) -> None:
+    provider = Provider(GeminiAdapter(), "gemini-2.5-flash", simulator)
+    response = await provider.answer(asked("Hi", service_tier="priority"), stream=stream, attempt_id="a1")
+    (call,) = simulator.bill.report(client_id="a1")["calls"]
+    assert response.completed.usage.service_tier == call["service_tier"] == "priority"
 
 
 @pytest.mark.parametrize(("adapter", "model"), CASES)
