@@ -40,7 +40,9 @@ class SseParser:
 
     def feed(self, data: bytes) -> list[SseEvent]:
         """Events that `data` completes. Raises PROVIDER_MALFORMED_ANSWER if an event outgrows its bound."""
-        if self._skip_lf and data:
+        if not data:
+            return []
+        if self._skip_lf:
             # A CR ended the last line; if an LF follows in the next chunk, it belongs to it.
             self._skip_lf = False
             if data[:1] == b"\n":
