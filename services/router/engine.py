@@ -29,6 +29,7 @@ from services.router.observation import Observation
 from services.router.operations import Operations, check_operation_id
 from services.router.principals import Principals
 from services.router.providers import LiveModels
+from services.router.recording import Recording
 from services.router.response_cache import ResponseCache
 from services.router.retry_budget import RetryBudget
 from services.router.scoring import Option, Size
@@ -144,14 +145,14 @@ class Engine:
                     yield event
                 return
             self._choose(walk)
-            transcript = Transcript() if walk.plan.store else None
+            recording = Recording() if walk.plan.store else None
             async with aclosing(self._attempts(walk, seen)) as events:
                 async for event in events:
-                    if transcript is not None:
-                        transcript.add(event)
+                    if recording is not None:
+                        recording.add(event)
                     yield event
-            if transcript is not None:
-                self._fill(walk, transcript.response)
+            if recording is not None:
+                self._fill(walk, recording.answer())
 
     async def _answer(self, call: Call, chat: ChatRequest) -> ChatResponse:
         with Observation(call, chat, stream=False) as seen:
@@ -338,8 +339,11 @@ class Engine:
             error.message = f"{error.message} ({len(walk.attempts)} attempts: {tried})"
         raise error
 
-    def _fill(self, walk: Walk, answer: ChatResponse) -> None:
-        if walk.plan.store and walk.key is not None and cacheability.storable(answer.completed):
+    def _fill(self, walk: Walk, answer: ChatResponse | None) -> None:
+        """Has the answer stored, behind the caller's back."""
+        if answer is None or walk.key is None or not walk.plan.store:
+            return
+        if cacheability.storable(answer.completed):
             self._cache.fill_later(walk.key, answer, walk.plan.ttl)
 
     def _journal_hit(self, walk: Walk, answer: ChatResponse) -> None:

@@ -19,8 +19,9 @@ from modelmuxer.accounting.v1.accounting_pb2 import ClaimOperationRequest, EndOp
 from modelmuxer.chat.v1.chat_pb2 import ChatEvent, ChatResponse
 
 from services.router.call import Call, deadline_in
+from services.router.recording import Recording
 from shared.errors import MeshError, Reason
-from shared.transcript import Transcript, replay
+from shared.transcript import replay
 
 if TYPE_CHECKING:
     from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceAsyncStub
@@ -120,41 +121,35 @@ class Operations:
 
     async def _run(self, call: Call, run: Run, walk: Walk) -> None:
         claim = Claim(self._accounting, call, run.body, f"{self._replica}/{call.request_id}")
-        lasting = replace(call, deadline=deadline_in(None))  # whoever joins may wait longer than the first
         try:
             kept = await claim.take(call.remaining_s())
             if kept is not None:
                 for event in replay(kept):
                     run.add(event)
             else:
-                await self._walk(run, claim, lambda: walk(lasting))
+                # Whoever joins may wait longer than the first.
+                await self._walk(run, claim, walk(replace(call, deadline=deadline_in(None))))
             run.end()
-        except asyncio.CancelledError:
-            self._later(claim.end(None))  # it may have been granted already
-            raise
         except MeshError as error:
             run.end(error)
         except Exception:
             log.exception("an operation failed")
             run.end(MeshError(Reason.INTERNAL, "The operation failed inside the mesh; it may be tried again."))
+        finally:
+            if claim.held:
+                self._later(claim.end(None))
 
-    async def _walk(self, run: Run, claim: Claim, walk: Callable[[], Events]) -> None:
+    async def _walk(self, run: Run, claim: Claim, walk: Events) -> None:
         renewal = asyncio.create_task(claim.keep(), name="operation claim")
-        transcript = Transcript()
-        answered = False
+        recording = Recording()
         try:
-            async with aclosing(walk()) as events:
+            async with aclosing(walk) as events:
                 async for event in events:
-                    transcript.add(event)
+                    recording.add(event)
                     if event.HasField("completed"):
                         # Kept before anybody is told: a caller that repeats a finished operation is never billed again.
-                        answered = True
-                        await asyncio.shield(self._later(claim.end(transcript.response)))
+                        await asyncio.shield(self._later(claim.end(recording.answer())))
                     run.add(event)
-        except Exception:
-            if not answered:
-                self._later(claim.end(None))
-            raise
         finally:
             renewal.cancel()
 
@@ -172,6 +167,7 @@ class Claim:
     """
 
     def __init__(self, accounting: AccountingServiceAsyncStub, call: Call, body: bytes, owner: str) -> None:
+        self.held = False
         self._accounting = accounting
         self._request = ClaimOperationRequest(
             key_id=call.principal.key_id,
@@ -183,11 +179,14 @@ class Claim:
 
     async def take(self, timeout_s: float) -> ChatResponse | None:
         """The answer that the operation already has; None if the claim is ours and it is to be run."""
+        self.held = True  # from the moment that it may be granted, for nobody may be left to hear it
         try:
             claimed = await self._accounting.ClaimOperation(self._request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
+            self.held = error.code() is not grpc.StatusCode.ALREADY_EXISTS
             raise _refusal(error, self._request.operation_id) from None
-        return claimed.answer if claimed.HasField("answer") else None
+        self.held = not claimed.HasField("answer")
+        return None if self.held else claimed.answer
 
     async def keep(self) -> None:
         """Renews the claim until cancelled."""
@@ -198,6 +197,7 @@ class Claim:
 
     async def end(self, answer: ChatResponse | None) -> None:
         """Ends the claim, with the answer or without. A claim that cannot be ended runs out by itself."""
+        self.held = False
         claim = self._request
         request = EndOperationRequest(
             key_id=claim.key_id, operation_id=claim.operation_id, owner=claim.owner, answer=answer
