@@ -38,8 +38,8 @@ format: $(READY) ## put code and contracts into shape
 generate: $(READY) ## rewrite the generated stubs
 	$(BIN)/python clients/python/generate.py
 
-bench: $(READY) tools ## measure, beside a bare floor in the same run (SUITE=name for one)
-	@$(BIN)/python -m tests.performance.bench $(if $(SUITE),--suite $(SUITE)) $(ARGS)
+bench: $(READY) ## measure, beside a bare floor in the same run (SUITE=name for one)
+	@$(BIN)/python -m tests.performance $(SUITE) $(ARGS)
 
 soak: $(READY) ## many requests, flat memory
 	@$(BIN)/python -m tests.performance.soak $(ARGS)
