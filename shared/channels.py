@@ -41,6 +41,8 @@ def connect(target: str, max_message_bytes: int) -> grpc.aio.Channel:
             ("grpc.keepalive_timeout_ms", 10_000),
             # Retries are the router's own business.
             ("grpc.enable_retries", 0),
+            # HTTP_PROXY is for the way out to providers, not for calls within the mesh.
+            ("grpc.enable_http_proxy", 0),
             # Channels of one process share no connection, so that closing one closes its own.
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
