@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 from google.protobuf.struct_pb2 import Struct
-from modelmuxer.chat.v1.chat_pb2 import Block, ChatRequest, FinishReason, Message, Role, Text, UsageSource
+from modelmuxer.chat.v1.chat_pb2 import Block, ChatRequest, FinishReason, Message, Role, Text, Tool, UsageSource
 from modelmuxer.provider.v1.provider_pb2 import (
     AttemptFailure,
     CountTokensRequest,
@@ -31,7 +31,7 @@ from shared.errors import MeshError, Reason
 from shared.journal import Journal
 from shared.telemetry import names
 from shared.telemetry.tracing import Tracing
-from tests.contract.proxy_under_test import BILLING, ProxyUnderTest, proxy, simulator, until
+from tests.contract.proxy_under_test import BILLING, ProxyUnderTest, proxy, self_signed, simulator, until
 
 FORMATS = ["openai", "anthropic", "gemini"]
 
@@ -341,6 +341,40 @@ async def test_an_answer_of_any_bytes_is_an_error_not_a_crash(tmp_path: Path, pr
             assert str(MeshError.from_rpc(refused.value).reason).startswith("PROVIDER_"), answer
 
 
+async def test_a_server_that_cannot_prove_who_it_is_gets_nothing(tmp_path: Path, provider: Simulator) -> None:
+    received: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.read())
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=self_signed(tmp_path))
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, proxy(tmp_path, provider, MODELMUXER_SIMULATOR_URL=url) as mesh:
+        ended = await mesh.stream(mesh.request())
+    assert ended.reason == Reason.PROVIDER_UNREACHABLE
+    assert "certificate" in str(ended.error)
+    assert not any(received)
+
+
+async def test_providers_are_reached_through_the_proxy_that_the_environment_names(
+    tmp_path: Path, provider: Simulator
+) -> None:
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    forward = {"http_proxy": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"}
+    async with server, proxy(tmp_path, provider, MODELMUXER_SIMULATOR_URL="http://provider.example", **forward) as mesh:
+        assert (await mesh.stream(mesh.request())).reason == Reason.PROVIDER_OVERLOADED
+    assert asked == [b"POST http://provider.example/v1/chat/completions HTTP/1.1\r\n"]
+
+
 async def test_an_answer_past_the_bound_is_refused(tmp_path: Path, provider: Simulator) -> None:
     async with proxy(tmp_path, provider, MODELMUXER_PROVIDER_MAX_ANSWER_BYTES="2000") as mesh:
         assert (await mesh.stream(mesh.request("tokens=500"))).reason == Reason.PROVIDER_MALFORMED_ANSWER
@@ -416,6 +450,20 @@ async def test_provider_options_reach_the_provider(mesh: ProxyUnderTest) -> None
     await mesh.stream(request)
     (call,) = (await mesh.get(f"/calls/{request.attempt_id}"))["calls"]
     assert call["body"]["prompt_cache_key"] == "k"
+
+
+async def test_every_provider_of_the_catalogue_calls_tools_and_says_what_it_used(mesh: ProxyUnderTest) -> None:
+    models = catalogue.load(None, {"MODELMUXER_SIMULATOR_URL": mesh.simulator.url}).models.values()
+    for provider, model in {model.provider: model.id for model in models}.items():
+        tools = [Tool(name="weather", parameters_json='{"type": "object"}')]
+        request = mesh.request("tool=weather reasoning=5", model=model, tools=tools, max_output_tokens=100)
+        ended = await mesh.stream(request)
+        assert ended.error is None, provider
+        completed = ended.events[-1].completed
+        assert completed.finish_reason == FinishReason.FINISH_REASON_TOOL_USE, provider
+        (line,) = await mesh.billed(request.attempt_id)
+        used = (line["provider"], line["input_tokens"], line["output_tokens"])
+        assert used == (line["provider"], completed.usage.input_tokens, completed.usage.output_tokens), provider
 
 
 async def test_only_the_mesh_gets_in(mesh: ProxyUnderTest) -> None:

@@ -161,6 +161,8 @@ class OpenAIRequest:
             turn["content"] = _plain(parts)
         if calls:
             turn["tool_calls"] = calls
+        elif turn["content"] is None and "refusal" not in turn:
+            turn["content"] = ""  # a turn of nothing but thoughts; null would be refused
         return _named(turn, message)
 
     def _add_thoughts(

@@ -263,6 +263,11 @@ def test_a_refusal_comes_back_as_one() -> None:
     assert sent(chat(user("Do it"), turn))["messages"][1] == {"role": "assistant", "content": None, "refusal": "No."}
 
 
+def test_a_turn_of_nothing_but_anothers_thoughts_is_empty() -> None:
+    turn = user(Block(reasoning=Reasoning(text="Hm.", format="anthropic")), role=Role.ROLE_ASSISTANT)
+    assert sent(chat(user("Hi"), turn))["messages"][1] == {"role": "assistant", "content": ""}
+
+
 def test_tools_keep_their_schemas_to_the_letter() -> None:
     schema = '{"type":"object","properties":{"n":{"const":12345678901234567890}}}'
     tool = Tool(name="f", description="d", parameters_json=schema, strict=True)
