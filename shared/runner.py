@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import Context
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -95,7 +96,8 @@ class App:
 
     def background(self, coroutine: Coroutine[Any, Any, object], name: str) -> "asyncio.Task[object]":
         """Runs a coroutine until the service stops. If it fails the service stops too, to be started afresh."""
-        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        # In a context of its own: started by a call, it must not end with that call's deadline.
+        task = asyncio.get_running_loop().create_task(coroutine, name=name, context=Context())
         task.add_done_callback(self._ended)
         self.stack.push_async_callback(_cancel, task)
         return task
@@ -167,6 +169,7 @@ async def running(name: str, settings: S, build: Build[S]) -> AsyncIterator[App]
     tracer = export.start(name, f"{name}/{address}", os.environ) if export.wanted(os.environ) else None
     app = App(name, settings, address, tracer)
     async with app.stack:
+        app.stack.push_async_callback(server.stop, None)  # where the start fails, the port is free again
         if tracer is not None:
             app.stack.push_async_callback(tracer.stop)
         await _open_metrics(app)
@@ -213,14 +216,18 @@ def _server(settings: ServiceSettings) -> grpc.aio.Server:
 
 
 def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> str:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    wanted = _address(settings, settings.port)
     try:
-        return f"{host}:{server.add_insecure_port(f'{host}:{settings.port}')}"
+        return _address(settings, server.add_insecure_port(wanted))
     except RuntimeError:
         variable = f"{PREFIX}{settings.service.upper()}_PORT"
         raise StartError(
-            f"cannot listen on {host}:{settings.port}: stop what listens there, or set {variable} to a free port"
+            f"cannot listen on {wanted}: stop what listens there, or set {variable} to a free port"
         ) from None
+
+
+def _address(settings: ServiceSettings, port: int) -> str:
+    return f"[{settings.host}]:{port}" if ":" in settings.host else f"{settings.host}:{port}"
 
 
 async def _open_metrics(app: App) -> None:
@@ -230,11 +237,11 @@ async def _open_metrics(app: App) -> None:
     endpoint = metrics.MetricsPort(app.name)
     app.stack.push_async_callback(endpoint.stop)
     try:
-        app.announce("metrics", f"{settings.host}:{await endpoint.start(settings.host, port)}")
+        app.announce("metrics", _address(settings, await endpoint.start(settings.host, port)))
     except (OSError, OverflowError):
         variable = f"{PREFIX}{settings.service.upper()}_METRICS_PORT"
         raise StartError(
-            f"cannot listen on {settings.host}:{port} for /metrics: stop what listens there, or set {variable}"
+            f"cannot listen on {_address(settings, port)} for /metrics: stop what listens there, or set {variable}"
         ) from None
 
 

@@ -63,7 +63,7 @@ class Example(provider_pb2_grpc.ProviderServiceServicer):
 
     async def WatchProviders(self, request: Any, context: Any) -> AsyncIterator[Any]:
         try:
-            for _ in range(1000):
+            while True:
                 yield provider_pb2.WatchProvidersResponse()
                 await asyncio.sleep(0.01)
         finally:

@@ -244,6 +244,21 @@ def test_a_process_says_where_it_listens_answers_probes_and_ends_cleanly_on_sigt
         assert host == "127.0.0.1"
 
 
+def test_a_second_signal_ends_the_process_although_calls_still_run(tmp_path: Path) -> None:
+    with process(tmp_path, MODELMUXER_GRACE_S="60") as (service, said):
+        token = (tmp_path / "mesh-token").read_text().strip()
+        with grpc.insecure_channel(said["grpc"]) as channel:
+            stub = provider_pb2_grpc.ProviderServiceStub(channel)
+            watch = stub.WatchProviders(provider_pb2.WatchProvidersRequest(), metadata=(("x-mesh-token", token),))
+            next(iter(watch))
+            assert service.stderr is not None
+            assert "Serving" in service.stderr.readline()
+            service.send_signal(signal.SIGINT)
+            assert "Draining" in service.stderr.readline()
+            service.send_signal(signal.SIGINT)
+            assert service.wait(5) == 0
+
+
 def test_check_config_prints_where_each_value_came_from_and_masks_secrets(tmp_path: Path) -> None:
     done = run("--check-config", tmp_path, MODELMUXER_MESH_TOKEN="a" * 32, WORKER_CONNECTIONS="7")
     rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
