@@ -17,6 +17,7 @@ from modelmuxer.chat.v1 import chat_pb2
 from modelmuxer.chat.v1.chat_pb2 import CacheControl, CacheInfo, ChatEvent, ChatRequest, ChatResponse, RoutingOptions
 from modelmuxer.provider.v1.provider_pb2 import DeploymentState, GenerateRequest
 from modelmuxer.router.v1 import router_pb2
+from prometheus_client import REGISTRY
 
 from shared.errors import MeshError, Reason
 from shared.transcript import Transcript
@@ -395,6 +396,7 @@ async def test_a_dead_cache_is_a_miss(town: Neighbourhood) -> None:
 
 
 async def test_callers_without_a_good_key_are_told_so(town: Neighbourhood) -> None:
+    await settled(town)
     assert (await refused(town.stub.Chat(chat()))).reason == Reason.MISSING_KEY
     assert (await refused(ask(town, chat(), secret="mm-mallory"))).reason == Reason.INVALID_KEY
     assert (await refused(stream(town, chat(), secret="mm-mallory"))).code is grpc.StatusCode.UNAUTHENTICATED
@@ -539,3 +541,38 @@ async def test_bad_requests_name_the_field(
     for error in (await refused(ask(town, request_)), await refused(stream(town, request_))):
         assert (error.reason, error.field) == (reason, field)
     assert not town.proxy.requests
+
+
+# --- what the operator does and sees ---
+
+
+async def test_a_changed_catalogue_is_in_force_without_a_restart(tmp_path: Path) -> None:
+    config = tmp_path / "catalogue.yaml"
+    config.write_text(f"aliases: {{ours: {{targets: [{FIRST}]}}}}")
+    async with neighbourhood(tmp_path, CONFIG=str(config)) as town:
+        before = (await ask(town, chat(model="ours", cache=NO_STORE))).started
+        config.write_text(f"aliases: {{ours: {{targets: [{SECOND}]}}}}")
+        deadline = time.monotonic() + 10
+        while (after := (await ask(town, chat(model="ours", cache=NO_STORE))).started).model == FIRST:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+    assert (before.model, after.model) == (FIRST, SECOND)
+    assert before.decision.catalogue_version != after.decision.catalogue_version
+
+
+async def test_chats_failovers_and_cost_are_counted(town: Neighbourhood) -> None:
+    def counted() -> dict[str, float]:
+        wanted = {
+            "chats": ("modelmuxer_requests_total", {"face": "grpc", "model": FIRST, "status": "OK"}),
+            "failovers": ("modelmuxer_failovers_total", {"model": FIRST, "reason": "PROVIDER_OVERLOADED"}),
+            "misses": ("modelmuxer_cache_outcomes_total", {"outcome": "miss"}),
+            "cost": ("modelmuxer_cost_nanos_total", {"model": SECOND}),
+            "output": ("modelmuxer_tokens_total", {"model": SECOND, "kind": "output"}),
+        }
+        return {name: REGISTRY.get_sample_value(*sample) or 0.0 for name, sample in wanted.items()}
+
+    town.proxy.scripts[FIRST] = lambda _: [failure(Reason.PROVIDER_OVERLOADED, retryable=True)]
+    before = counted()
+    completed = (await ask(town, chat(routing=TWO))).completed
+    grown = {name: value - before[name] for name, value in counted().items()}
+    assert grown == {"chats": 1, "failovers": 1, "misses": 1, "cost": completed.cost.nanos, "output": 500}
