@@ -23,6 +23,7 @@ import uvloop
 from shared import channels, health, interceptors, reflection
 from shared.admission import Slots
 from shared.interceptors import Registry
+from shared.lockfile import Locked
 from shared.settings import PREFIX, ServiceSettings, SettingsError, unknown_variables
 from shared.telemetry import export, logs, metrics
 from shared.telemetry.tracing import Tracing
@@ -296,7 +297,7 @@ async def _serve(name: str, settings: S, build: Build[S]) -> int:
         for problem in error.problems:
             log.critical(problem)
         return 2
-    except StartError as error:
+    except (StartError, Locked) as error:
         log.critical("%s", error)
         return 2
     except Exception as error:
