@@ -1,11 +1,7 @@
 """One upstream call on record: announced before it is written, its outcome journalled before anybody hears of it.
 
-What a call is billed as, by how it ended:
-- whole: what the provider said; where it said nothing, an estimate;
-- an answer that is no 200, or nothing written: nothing;
-- cut, broken off or cancelled after it was written: the input as the provider said it (else estimated), and as output
-  what was streamed, at a token per four bytes, or more if the provider had said more. Of an answer that is not streamed
-  nothing is seen: its output is what the deployment usually generates in that time.
+A provider may bill from the moment a request is written to its socket. How much it is then said to have used is
+`tally`'s rule; money is not known here.
 """
 
 from __future__ import annotations
@@ -17,23 +13,22 @@ from dataclasses import dataclass, field
 from google.protobuf.duration_pb2 import Duration
 from modelmuxer.accounting.v1.accounting_pb2 import Announced, JournalRecord, Outcome
 from modelmuxer.chat.v1.chat_pb2 import (
-    Block,
     ChatEvent,
     ChatRequest,
     ChatResponse,
     Completed,
     Started,
     Usage,
-    UsageSource,
 )
 from modelmuxer.provider.v1.provider_pb2 import AttemptFailure, GenerateRequest
 
+from services.provider_proxy import tally
 from services.provider_proxy.statistics import Figures
 from shared.catalogue import Deployment
 from shared.errors import MeshError
 from shared.journal import Journal
 from shared.telemetry import metrics, names
-from shared.tokens import BYTES_PER_TOKEN, estimate_input_tokens
+from shared.tokens import estimate_input_tokens
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +44,11 @@ class Attempt:
     streams: bool
     began_s: float = field(default_factory=time.monotonic)
     announced: bool = False
+    written: bool = False
     http_status: int = 0
     provider_request_id: str = ""
     first_token_s: float | None = None
-    streamed_bytes: int = 0
+    answer_bytes: int = 0
     stated: Usage = field(default_factory=Usage)
     completed: Completed | None = None
     ended: bool = False
@@ -92,30 +88,30 @@ class Attempt:
         self.journal.append(JournalRecord(attempt_id=self.request.attempt_id, announced=announced))
         self.announced = True
         await self.journal.sync()
+        self.written = True
 
     def saw(self, event: ChatEvent) -> None:
         """Counts what is streamed to the caller."""
         match event.WhichOneof("event"):
             case "delta":
-                delta = event.delta
-                size = _size(delta.text + delta.reasoning + delta.tool_arguments + delta.refusal)
+                self.answer_bytes += tally.delta_bytes(event.delta)
             case "block_start":
-                size = _block_size(event.block_start.block)
+                self.answer_bytes += tally.block_bytes(event.block_start.block)
             case _:
                 return
-        self.streamed_bytes += size
         if self.first_token_s is None:
             self.first_token_s = time.monotonic() - self.began_s
 
     def saw_whole(self, response: ChatResponse) -> None:
         """Counts an answer that was not streamed."""
-        self.streamed_bytes += sum(_block_size(block) for block in response.content)
+        self.answer_bytes += sum(tally.block_bytes(block) for block in response.content)
 
     async def succeed(self, completed: Completed) -> None:
         """Ends the record of a whole answer, and completes `completed` with what only the call knows."""
         self.provider_request_id = self.provider_request_id or completed.provider_request_id
         completed.provider_request_id = self.provider_request_id
-        completed.usage.CopyFrom(self._regional(self._whole_usage(completed.usage)))
+        usage = tally.whole_usage(completed.usage, self.chat, self.answer_bytes)
+        completed.usage.CopyFrom(self._regional(usage))
         self.completed = completed
         self._append(completed.usage, status="OK", complete=True)
         self._succeeded(completed.usage)
@@ -127,15 +123,15 @@ class Attempt:
         if known := error.detail(AttemptFailure):
             failure.CopyFrom(known)
         deployment = self.deployment
-        failure.announced = self.announced
+        failure.announced = self.written
         failure.provider = deployment.provider
         failure.deployment = deployment.name
         failure.region = deployment.region
         failure.http_status = failure.http_status or self.http_status
         failure.provider_request_id = failure.provider_request_id or self.provider_request_id
         self.provider_request_id = failure.provider_request_id
-        if self.announced and not self._unbilled:
-            failure.usage.CopyFrom(self.partial_usage())
+        if not self._unbilled:
+            failure.usage.CopyFrom(self._partial_usage())
         error.details = (failure, *(detail for detail in error.details if not isinstance(detail, AttemptFailure)))
         error.metadata.setdefault("provider", deployment.provider)
         error.metadata.setdefault("model", deployment.model)
@@ -154,45 +150,24 @@ class Attempt:
             self.ended = True
             return
         try:
-            self._append(self.partial_usage(), status=status, reason=reason)
+            self._append(self._partial_usage(), status=status, reason=reason)
         except MeshError as error:
             log.error("the outcome of attempt %s could not be journalled: %s", self.request.attempt_id, error.message)
 
-    def partial_usage(self) -> Usage:
-        """What a call used that did not come to its end."""
-        if self._unbilled:
-            return Usage(input_tokens=0, output_tokens=0, source=UsageSource.USAGE_SOURCE_ESTIMATED)
-        usage = Usage()
-        usage.CopyFrom(self.stated)
-        usage.output_tokens = max(usage.output_tokens, self._seen_output())
-        usage.source = UsageSource.USAGE_SOURCE_PARTIAL
-        if not usage.HasField("input_tokens"):
-            usage.input_tokens = estimate_input_tokens(self.chat)
-            usage.source = UsageSource.USAGE_SOURCE_ESTIMATED
-        return self._regional(usage)
-
     @property
     def _unbilled(self) -> bool:
-        return self.http_status not in (0, 200)
+        return not self.written or self.http_status not in (0, 200)
+
+    def _partial_usage(self) -> Usage:
+        if self._unbilled:
+            return tally.no_usage()
+        return self._regional(tally.partial_usage(self.stated, self.chat, self._seen_output()))
 
     def _seen_output(self) -> int:
         if self.streams:
-            return -(-self.streamed_bytes // BYTES_PER_TOKEN)
+            return tally.output_tokens(self.answer_bytes)
         generated = int((self.figures.tokens_per_s or 0.0) * (time.monotonic() - self.began_s))
         return min(generated, self.chat.max_output_tokens) if self.chat.HasField("max_output_tokens") else generated
-
-    def _whole_usage(self, stated: Usage) -> Usage:
-        usage = Usage()
-        usage.CopyFrom(stated)
-        if stated.HasField("input_tokens") and stated.HasField("output_tokens"):
-            usage.source = UsageSource.USAGE_SOURCE_PROVIDER
-            return usage
-        usage.source = UsageSource.USAGE_SOURCE_ESTIMATED
-        if not stated.HasField("input_tokens"):
-            usage.input_tokens = estimate_input_tokens(self.chat)
-        if not stated.HasField("output_tokens"):
-            usage.output_tokens = -(-self.streamed_bytes // BYTES_PER_TOKEN)
-        return usage
 
     def _regional(self, usage: Usage) -> Usage:
         """Prices may depend on the region: the deployment's, where the provider names none."""
@@ -239,27 +214,6 @@ class Attempt:
     @property
     def _provider_label(self) -> str:
         return names.GEN_AI_PROVIDERS.get(self.deployment.provider, self.deployment.provider)
-
-
-def _block_size(block: Block) -> int:
-    """Bytes of the content that a block already has."""
-    match block.WhichOneof("kind"):
-        case "text":
-            return _size(block.text.text)
-        case "reasoning":
-            return _size(block.reasoning.text)
-        case "tool_use":
-            return _size(block.tool_use.name + block.tool_use.arguments_json)
-        case "refusal":
-            return _size(block.refusal.text)
-        case "opaque":
-            return len(block.opaque.json)
-        case _:
-            return 0
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
 
 
 def _duration(seconds: float) -> Duration:

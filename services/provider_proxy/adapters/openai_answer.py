@@ -356,7 +356,7 @@ def usage_of(answer: JsonObject) -> Usage | None:
     cached = as_count(prompt.get("cached_tokens"))
     figures = {
         "input_tokens": as_count(stated.get("prompt_tokens")),
-        "output_tokens": as_count(stated.get("completion_tokens")),
+        "output_tokens": _output_tokens(stated, as_count(completion.get("reasoning_tokens"))),
         # DeepSeek names the part of the prompt that came from its cache in its own way.
         "cached_input_tokens": cached if cached is not None else as_count(stated.get("prompt_cache_hit_tokens")),
         "cache_write_tokens": as_count(prompt.get("cache_write_tokens")),
@@ -369,6 +369,14 @@ def usage_of(answer: JsonObject) -> Usage | None:
         if count is not None:
             setattr(usage, name, count)
     return usage
+
+
+def _output_tokens(stated: JsonObject, reasoning: int | None) -> int | None:
+    """Output, reasoning included: xAI counts it apart, which only its total shows."""
+    prompt, output = as_count(stated.get("prompt_tokens")), as_count(stated.get("completion_tokens"))
+    if prompt is None or output is None or not reasoning:
+        return output
+    return output + reasoning if stated.get("total_tokens") == prompt + output + reasoning else output
 
 
 def _final_usage(usage: Usage | None, service_tier: str) -> Usage:

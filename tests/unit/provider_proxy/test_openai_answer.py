@@ -118,6 +118,12 @@ def test_usage_counts_wherever_it_comes() -> None:
     assert deepseek.completed.usage.cached_input_tokens == 4
 
 
+def test_reasoning_that_a_server_counts_apart_is_output_too() -> None:
+    apart = {"prompt_tokens": 32, "completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 94}}
+    assert answer(*TEXT, usage_chunk(apart | {"total_tokens": 135}), "[DONE]").completed.usage.output_tokens == 103
+    assert answer(*TEXT, usage_chunk(apart | {"total_tokens": 41}), "[DONE]").completed.usage.output_tokens == 9
+
+
 def test_usage_that_nobody_stated_stays_unset() -> None:
     usage = answer(*TEXT, "[DONE]").completed.usage
     assert not usage.HasField("input_tokens")
