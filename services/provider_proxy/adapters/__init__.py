@@ -17,12 +17,12 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, cast
 
 import orjson
-from google.protobuf.struct_pb2 import Struct, Value
 from modelmuxer.chat.v1.chat_pb2 import ChatEvent, ChatRequest, ChatResponse, Media, Usage
 from modelmuxer.provider.v1.provider_pb2 import AttemptFailure
 
 from shared.catalogue import Deployment
 from shared.errors import MeshError, Reason
+from shared.wire import structs
 
 ATTEMPT_HEADER = "x-client-request-id"
 MAX_PROVIDER_MESSAGE_CHARS = 1000
@@ -259,35 +259,6 @@ def caller_json(text: str | bytes, what: str, field_path: str) -> Any:
         raise MeshError(Reason.MALFORMED_REQUEST, f"{what} is not valid JSON: {error}.", field=field_path) from None
 
 
-def struct_to_json(struct: Struct) -> JsonObject:
-    """A Struct as plain JSON. Whole numbers become integers: a Struct has floats only, and providers check."""
-    return {name: _value_to_json(value) for name, value in struct.fields.items()}
-
-
-def _value_to_json(value: Value) -> Any:
-    match value.WhichOneof("kind"):
-        case "number_value":
-            number = value.number_value
-            return int(number) if number.is_integer() and abs(number) <= 2**53 else number
-        case "string_value":
-            return value.string_value
-        case "bool_value":
-            return value.bool_value
-        case "struct_value":
-            return struct_to_json(value.struct_value)
-        case "list_value":
-            return [_value_to_json(item) for item in value.list_value.values]
-        case _:
-            return None
-
-
-def json_to_struct(value: JsonObject) -> Struct:
-    """Plain JSON as a Struct, for a citation as the provider wrote it."""
-    struct = Struct()
-    struct.update(value)
-    return struct
-
-
 def data_uri(media: Media, default_type: str) -> str:
     """Inline media as a data URI."""
     return f"data:{media.media_type or default_type};base64,{base64.b64encode(media.data).decode('ascii')}"
@@ -296,7 +267,7 @@ def data_uri(media: Media, default_type: str) -> str:
 def add_options(body: JsonObject, chat: ChatRequest) -> JsonObject:
     """Merges `provider_options` into the body: objects member by member, everything else by replacing."""
     if chat.HasField("provider_options"):
-        _merge(body, struct_to_json(chat.provider_options))
+        _merge(body, structs.to_json(chat.provider_options))
     return body
 
 

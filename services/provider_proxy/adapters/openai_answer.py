@@ -39,7 +39,6 @@ from services.provider_proxy.adapters import (
     as_list,
     as_object,
     as_text,
-    json_to_struct,
     malformed,
     parse_object,
     stream_cut,
@@ -420,7 +419,7 @@ def _annotations(message: JsonObject) -> Iterator[Citation]:
             title=as_text(cited.get("title"), "a citation's title"),
             url=as_text(cited.get("url"), "a citation's address"),
             cited_text=as_text(cited.get("content"), "a citation's text"),
-            raw=json_to_struct(annotation),
+            raw=structs.from_json(annotation),
         )
         if (start := as_count(cited.get("start_index"))) is not None:
             citation.start_index = start
