@@ -46,6 +46,7 @@ from services.provider_proxy.adapters import (
 from services.provider_proxy.adapters.openai_errors import OpenAIErrors
 from services.provider_proxy.adapters.openai_request import FORMAT
 from services.provider_proxy.adapters.sse import SseEvent, SseParser
+from shared.wire import structs
 
 _FINISH: Final = {
     "stop": FinishReason.FINISH_REASON_STOP,
