@@ -38,6 +38,7 @@ async def build(settings: ProviderProxySettings, app: App) -> None:
     engine = Engine(settings, _catalogue(settings), journal, os.environ, app.draining.is_set)
     app.stack.push_async_callback(engine.close)
     app.background(catalogue.watch(settings.config, os.environ, engine.use), "watch on the catalogue")
+    app.background(engine.pace.watch(), "pace of streams")
     app.on_drain(engine.drain)
     app.serve(add_ProviderServiceServicer_to_server, ProviderService(engine, settings.call_timeout_s), SERVICE)
 

@@ -19,6 +19,7 @@ from services.provider_proxy import spans
 from services.provider_proxy.adapters import Adapter, Decoder, header
 from services.provider_proxy.attempt import Attempt
 from services.provider_proxy.balancer import Balancer
+from services.provider_proxy.pace import Pace
 from services.provider_proxy.providers import Providers
 from services.provider_proxy.settings import ProviderProxySettings
 from services.provider_proxy.statistics import Figures, Statistics
@@ -54,6 +55,7 @@ class Engine:
         self._statistics = Statistics()
         self._balancer = Balancer(settings.load_balance_strategy, enabled=settings.enable_load_balancing)
         self._changed = asyncio.Event()
+        self.pace = Pace()
 
     # Calls
 
@@ -67,7 +69,7 @@ class Engine:
         with spans.attempt(attempt) as span:
             async with self._recorded(attempt), self._sent(providers, attempt) as answer:
                 decoder = providers.adapter(attempt.deployment).decoder(request.chat, answer.headers)
-                async with aclosing(_events(attempt, answer, decoder)) as events:
+                async with aclosing(_events(attempt, answer, decoder, self.pace)) as events:
                     async for event in events:
                         yield event
                 spans.describe(span, attempt)
@@ -233,11 +235,11 @@ class Engine:
         await self._upstream.close()
 
 
-async def _events(attempt: Attempt, answer: Answer, decoder: Decoder) -> AsyncGenerator[ChatEvent, None]:
+async def _events(attempt: Attempt, answer: Answer, decoder: Decoder, pace: Pace) -> AsyncGenerator[ChatEvent, None]:
     """The decoder's events behind one `started`; `completed` only once the outcome is on record."""
     started: Started | None = attempt.started()
     try:
-        async with aclosing(_decoded(answer, decoder)) as events:
+        async with aclosing(_decoded(answer, decoder, pace)) as events:
             async for event in events:
                 if started is not None:
                     attempt.provider_model = event.started.provider_model
@@ -258,12 +260,16 @@ async def _events(attempt: Attempt, answer: Answer, decoder: Decoder) -> AsyncGe
         attempt.stated.CopyFrom(decoder.usage)
 
 
-async def _decoded(answer: Answer, decoder: Decoder) -> AsyncGenerator[ChatEvent, None]:
+async def _decoded(answer: Answer, decoder: Decoder, pace: Pace) -> AsyncGenerator[ChatEvent, None]:
+    begun = False
     async with aclosing(answer.chunks()) as chunks:
         async for chunk in chunks:
             for event in coalesce(decoder.feed(chunk)):
                 yield event
+                begun = begun or event.HasField("delta")
             decoder.feed(b"")  # raises at once what stopped the decoder after these events
+            if begun:
+                await pace.gather()
     for event in decoder.close():
         yield event
 
