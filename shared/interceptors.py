@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 from grpc import RpcMethodHandler, StatusCode
-from grpc.aio import AbortError, AioRpcError, ServicerContext
+from grpc.aio import AbortError, AioRpcError, InternalError, ServicerContext
 
 from shared import deadline
 from shared.admission import Slots
@@ -28,6 +28,7 @@ from shared.errors import STATUS_KEY, MeshError, Reason
 from shared.telemetry import metrics, names, tracing
 
 MESH_TOKEN = "x-mesh-token"
+CALLER_GONE = "what was to be sent found no caller"  # a cancellation that gRPC tells late
 
 Context = ServicerContext[Any, Any]
 Handler: TypeAlias = "RpcMethodHandler[Any, Any]"  # generic to the type checker alone
@@ -109,6 +110,8 @@ def errors(method: Method, proceed: Proceed) -> Proceed:
             failure = error
         except AbortError:
             raise
+        except InternalError:
+            raise asyncio.CancelledError(CALLER_GONE) from None
         except AioRpcError as error:
             failure = MeshError.from_rpc(error)
         except Exception as error:
@@ -116,7 +119,10 @@ def errors(method: Method, proceed: Proceed) -> Proceed:
         metrics.ERRORS.labels(failure.reason).inc()
         status = failure.to_status()
         trailing = (*(context.trailing_metadata() or ()), (STATUS_KEY, status.SerializeToString()))
-        return await context.abort(failure.code, status.message, trailing)
+        try:
+            return await context.abort(failure.code, status.message, trailing)
+        except InternalError:
+            raise asyncio.CancelledError(CALLER_GONE) from None
 
     return answered
 
@@ -299,7 +305,7 @@ def _code(error: BaseException, context: Context) -> StatusCode:
         return error.code
     if isinstance(error, AioRpcError):
         return error.code()
-    if isinstance(error, asyncio.CancelledError):
+    if isinstance(error, (asyncio.CancelledError, InternalError)):
         remaining = context.time_remaining()
         return StatusCode.DEADLINE_EXCEEDED if remaining is not None and remaining <= 0 else StatusCode.CANCELLED
     if isinstance(error, AbortError):
