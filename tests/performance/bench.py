@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -43,13 +43,16 @@ class Bench:
         """Returns a row for each of the case's targets, the mesh's last."""
         measured = {name: Measured() for name in case.targets}
         cpu_s = {name: Counter[str]() for name in case.targets}
+        seconds = case.ramp_s if case.once else self.seconds / case.turns + case.ramp_s
         for name in case.targets:
-            self._measure(case, self.targets[name], self.seconds / case.turns * _WARM_UP)
+            self._measure(
+                replace(case, callers=min(case.callers, 64), ramp_s=0), self.targets[name], seconds * _WARM_UP
+            )
         for _ in range(case.turns):
             for name in case.targets:
                 target = self.targets[name]
                 before = target.cpu_s()
-                measured[name].add(self._measure(case, target, self.seconds / case.turns + case.ramp_s))
+                measured[name].add(self._measure(case, target, seconds))
                 cpu_s[name].update({process: used - before[process] for process, used in target.cpu_s().items()})
         rows = {name: report.row(case, self.targets[name], measured[name], cpu_s[name]) for name in case.targets}
         report.compare(rows["mesh"], rows.get("floor"), rows.get("direct"))
@@ -67,6 +70,7 @@ class Bench:
             callers=case.callers,
             seconds=seconds,
             ramp_s=case.ramp_s,
+            once=case.once,
         )
         return self.callers.submit(_RUN[face], load).result()
 

@@ -25,7 +25,7 @@ class Scale:
     tokens_per_s: int = 20
     turns: int = 2
     sustained_callers: tuple[int, ...] = (100, 1000)
-    ramp_s: float = 2.0
+    ramp_s: float = 4.0
 
 
 QUICK = Scale(callers=(2,), few_callers=(4,), tokens=10, tokens_per_s=100, turns=1, sustained_callers=(20,), ramp_s=0.1)
@@ -47,6 +47,8 @@ class Case:
     targets: tuple[str, ...] = ("floor", "mesh")
     """In the order in which they take turns."""
     ramp_s: float = 0.0
+    once: bool = False
+    """Each caller asks once, so that the number of callers is that of streams."""
     turns: int = 1
 
     @property
@@ -97,7 +99,7 @@ def streams(scale: Scale) -> list[Case]:
 
 
 def sustained(scale: Scale) -> list[Case]:
-    """Many streams at once at a model's usual pace. No error is allowed."""
+    """Many streams at once at a model's usual pace, each opened once. No error is allowed."""
     return [
         Case(
             suite="sustained",
@@ -108,6 +110,7 @@ def sustained(scale: Scale) -> list[Case]:
             stream=True,
             targets=("direct", "floor", "mesh"),
             ramp_s=scale.ramp_s,
+            once=True,
         )
         for callers in scale.sustained_callers
     ]

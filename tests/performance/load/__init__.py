@@ -29,6 +29,8 @@ class Load:
     seconds: float
     ramp_s: float = 0.0
     """Callers begin evenly over this time, which `seconds` includes."""
+    once: bool = False
+    """Each asks once and leaves, whatever the time."""
 
     def begins_after_s(self, caller: int) -> float:
         return self.ramp_s * caller / self.callers

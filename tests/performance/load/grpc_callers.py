@@ -31,7 +31,9 @@ def run(load: Load) -> Measured:
 async def _run(load: Load) -> Measured:
     cpu_s, began = time.process_time(), time.perf_counter()
     async with grpc.aio.insecure_channel(load.address) as channel:
-        callers = Callers(load, router_pb2_grpc.RouterServiceStub(channel), began + load.seconds)
+        callers = Callers(
+            load, router_pb2_grpc.RouterServiceStub(channel), began if load.once else began + load.seconds
+        )
         async with asyncio.TaskGroup() as group:
             for number in range(load.callers):
                 group.create_task(callers.call(load.begins_after_s(number)))
@@ -56,13 +58,16 @@ class Callers:
         """Is one caller."""
         await asyncio.sleep(after_s)
         ask = self._stream if self._load.stream else self._unary
-        while (began := time.perf_counter()) < self._until:
+        while True:
+            began = time.perf_counter()
             try:
                 await ask(self._request(), began)
             except grpc.aio.AioRpcError as error:
                 self.measured.fail(f"{error.code().name}: {error.details()}")
             else:
                 self.measured.succeed(time.perf_counter() - began)
+            if time.perf_counter() >= self._until:
+                return
 
     async def _unary(self, request: ChatRequest, _began: float) -> None:
         answer = await self._router.Chat(request, metadata=self._metadata, timeout=ANSWER_TIMEOUT_S)

@@ -33,7 +33,7 @@ async def _run(load: Load) -> Measured:
 
     async def call(caller: int) -> None:
         await asyncio.sleep(load.begins_after_s(caller))
-        one = Caller(question, until, measured)
+        one = Caller(question, began if load.once else until, measured)
         await asyncio.get_running_loop().create_connection(lambda: one, host, int(port))
         await one.done
 
@@ -89,10 +89,6 @@ class Caller(asyncio.Protocol):
         self._ask()
 
     def _ask(self) -> None:
-        if time.perf_counter() >= self._until:
-            self.done.set_result(None)
-            self._transport.close()
-            return
         self._body, self._newlines, self._first_token_seen = b"", 0, False
         self._asked = time.perf_counter()
         self._transport.write(self._question.next())
@@ -126,4 +122,8 @@ class Caller(asyncio.Protocol):
         else:
             self._measured.messages += self._newlines // 2
             self._measured.succeed(time.perf_counter() - self._asked)
-        self._ask()
+        if time.perf_counter() < self._until:
+            self._ask()
+        else:
+            self.done.set_result(None)
+            self._transport.close()
