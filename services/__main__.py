@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +17,75 @@ from rich.markup import escape
 
 from services.supervisor import Listening, Program, StartError, Supervisor
 from shared import catalogue
+from shared.settings import PORTS, PREFIX
+
+SERVICES = ("accounting", "cache", "provider-proxy", "router")
+ROUTER_HTTP_PORT = 8000
+REPLICA_STEP = 10  # between the ports of replicas
+MAX_REPLICAS = 16
 
 _SIMULATOR_URL = "MODELMUXER_SIMULATOR_URL"
+SIMULATOR = Program(
+    name="simulator",
+    module="services.simulator",
+    ports=lambda listening: {"MODELMUXER_SIMULATOR_PORT": str(listening["port"])},
+    address=lambda listening: (_SIMULATOR_URL, f"http://127.0.0.1:{listening['port']}"),
+)
 console = Console(highlight=False, soft_wrap=True)
 
 
-def programs(*, simulator: bool) -> list[Program]:
-    """Returns the services in order of dependence."""
-    services = [_service(name) for name in ("accounting", "cache", "provider-proxy", "router")]
-    return [Program("simulator", "services.simulator", _simulator_environ), *services] if simulator else services
+def programs(environ: Mapping[str, str], replicas: Mapping[str, int], *, simulator: bool) -> list[Program]:
+    """Returns the services in order of dependence, each with as many replicas as asked for."""
+    services = [_service(name, at, environ) for name in SERVICES for at in range(replicas.get(name, 1))]
+    return [SIMULATOR, *services] if simulator else services
 
 
-def _service(name: str) -> Program:
-    module = name.replace("-", "_")
-    return Program(name, f"services.{module}", _environ_of(f"MODELMUXER_{module.upper()}"))
+def _service(name: str, at: int, environ: Mapping[str, str]) -> Program:
+    service = name.replace("-", "_")
+    prefix = f"{PREFIX}{service.upper()}"
+
+    def ports(listening: Listening) -> Mapping[str, str]:
+        known = {f"{prefix}_PORT": _port(listening["grpc"]), f"{prefix}_METRICS_PORT": _port(listening["metrics"])}
+        return known | ({f"{prefix}_HTTP_PORT": _port(listening["http"])} if "http" in listening else {})
+
+    return Program(
+        name=name if at == 0 else f"{name}-{at + 1}",
+        module=f"services.{service}",
+        ports=ports,
+        address=lambda listening: (f"{prefix}_ADDRESS", listening["grpc"]),
+        environ=_further_ports(prefix, PORTS[service], at, environ) if at else {},
+    )
 
 
-def _environ_of(prefix: str) -> Callable[[Listening], Mapping[str, str]]:
-    """The port is kept for when the service is started again: others have learnt it."""
+def _further_ports(prefix: str, usual: int, at: int, environ: Mapping[str, str]) -> dict[str, str]:
+    """Ports of a further replica: always the same ones, because its journal is named after them. 0 stays 0."""
 
-    def environ(listening: Listening) -> Mapping[str, str]:
-        known = {f"{prefix}_ADDRESS": listening["grpc"], f"{prefix}_PORT": _port(listening["grpc"])}
-        if "http" in listening:
-            known[f"{prefix}_HTTP_PORT"] = _port(listening["http"])
-        return known
+    def shifted(variable: str, default: int) -> str:
+        port = environ.get(variable, str(default))
+        return str(int(port) + REPLICA_STEP * at) if port.isdecimal() and port != "0" else port
 
-    return environ
+    further = {f"{prefix}_PORT": shifted(f"{prefix}_PORT", usual)}
+    if f"{prefix}_METRICS_PORT" in environ:
+        further[f"{prefix}_METRICS_PORT"] = shifted(f"{prefix}_METRICS_PORT", 0)
+    if prefix.endswith("ROUTER"):
+        further[f"{prefix}_HTTP_PORT"] = shifted(f"{prefix}_HTTP_PORT", ROUTER_HTTP_PORT)
+    return further
 
 
-def _simulator_environ(listening: Listening) -> Mapping[str, str]:
-    port = listening["port"]
-    return {_SIMULATOR_URL: f"http://127.0.0.1:{port}", "MODELMUXER_SIMULATOR_PORT": str(port)}
+def read_replicas(given: Sequence[str]) -> dict[str, int]:
+    """Reads `--replicas provider-proxy=3`. Raises StartError."""
+    replicas: dict[str, int] = {}
+    for each in given:
+        name, _, number = each.partition("=")
+        if name not in SERVICES or not number.isdecimal() or not 1 <= int(number) <= MAX_REPLICAS:
+            services = ", ".join(SERVICES)
+            raise StartError(
+                f"--replicas {each}: name one of {services} and a number up to {MAX_REPLICAS}, as in router=2."
+            )
+        if name == "accounting" and int(number) > 1:
+            raise StartError("--replicas accounting: its SQLite ledger has one process.")
+        replicas[name] = int(number)
+    return replicas
 
 
 def _port(address: str) -> str:
@@ -59,12 +97,12 @@ def _any_provider_key(environ: Mapping[str, str]) -> bool:
     return any(provider.key(environ) is not None for provider in loaded.providers.values())  # "" needs none
 
 
-async def serve(environ: Mapping[str, str], *, simulate: bool, as_json: bool) -> int:
+async def serve(environ: Mapping[str, str], replicas: Mapping[str, int], *, simulate: bool, as_json: bool) -> int:
     """Serves until a signal; returns the exit status."""
     # A simulator that the user names is not ours to start.
     own_simulator = _SIMULATOR_URL not in environ and (simulate or not _any_provider_key(environ))
     say = _silent if as_json else _say
-    supervisor = Supervisor(programs(simulator=own_simulator), environ, say)
+    supervisor = Supervisor(programs(environ, replicas, simulator=own_simulator), environ, say)
     stopping = asyncio.create_task(_signalled(supervisor))
     starting = asyncio.create_task(supervisor.start())
     status = 0
@@ -152,9 +190,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="mux up", description="Serve the whole mesh on this machine until Ctrl-C.")
     parser.add_argument("--simulate", action="store_true", help="use the simulated providers though a key is set")
     parser.add_argument("--json", action="store_true", help="print one line of JSON when the mesh serves")
+    parser.add_argument(
+        "--replicas",
+        action="append",
+        default=[],
+        metavar="SERVICE=N",
+        help="more processes of a service; may be repeated",
+    )
     arguments = parser.parse_args()
     try:
-        sys.exit(asyncio.run(serve(os.environ, simulate=arguments.simulate, as_json=arguments.json)))
+        replicas = read_replicas(arguments.replicas)
+        sys.exit(asyncio.run(serve(os.environ, replicas, simulate=arguments.simulate, as_json=arguments.json)))
+    except StartError as error:
+        sys.exit(str(error))
     except catalogue.CatalogueError as error:
         sys.exit(str(error))
 

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 # What shared.runner exits with where starting again cannot help: bad settings, a port that is taken.
@@ -35,8 +35,12 @@ class Program:
 
     name: str
     module: str
-    environ: Callable[[Listening], Mapping[str, str]]
-    """What those started after it, and itself when started again, are to know of where it listens."""
+    ports: Callable[[Listening], Mapping[str, str]]
+    """The ports that it has, as its settings: kept for when it is started again, since others have learnt them."""
+    address: Callable[[Listening], tuple[str, str]]
+    """The setting by which those started after it find it, and its address."""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """Settings of this process alone."""
 
 
 class StartError(Exception):
@@ -50,7 +54,9 @@ class Supervisor:
         self._programs = programs
         self._environ = dict(environ)
         self._say = say
+        self._own = {program.name: dict(program.environ) for program in programs}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._published: dict[str, str] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._stopping = False
         self.listening: dict[str, Listening] = {}
@@ -63,8 +69,9 @@ class Supervisor:
         for program in self._programs:
             began = time.monotonic()
             process = await self._spawn(program)
-            self.listening[program.name] = await self._until_serving(program, process)
-            self._environ.update(program.environ(self.listening[program.name]))
+            listening = self.listening[program.name] = await self._until_serving(program, process)
+            self._own[program.name].update(program.ports(listening))
+            self._publish(*program.address(listening))
             self._say(f"{program.name} serves ({time.monotonic() - began:.1f} s)")
             self._keepers.append(asyncio.create_task(self._keep(program, process)))
 
@@ -92,13 +99,19 @@ class Supervisor:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
 
+    def _publish(self, variable: str, address: str) -> None:
+        """Replicas of one service stand in one setting, with commas between."""
+        published = self._published.get(variable)
+        self._published[variable] = f"{published},{address}" if published else address
+        self._environ[variable] = self._published[variable]
+
     async def _spawn(self, program: Program) -> asyncio.subprocess.Process:
         # A session of its own: Ctrl-C reaches the supervisor alone, which then stops the others in order.
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             program.module,
-            env=self._environ,
+            env={**self._environ, **self._own[program.name]},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
