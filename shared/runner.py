@@ -7,6 +7,7 @@ drain callbacks -> running calls end -> background tasks and resources close in 
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -288,6 +289,8 @@ async def _serve(name: str, settings: S, build: Build[S]) -> int:
             loop = asyncio.get_running_loop()
             for signum in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(signum, app.stop)
+            gc.collect()
+            gc.freeze()  # what is left of the start stays: a collection that looks at it again stops calls for 40 ms
             log.info("Serving", extra=app.listening)
             if not sys.stdout.isatty():  # for whoever started the process and waits for it
                 print(json.dumps({"service": name, "replica": app.replica, **app.listening}), flush=True)
