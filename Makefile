@@ -18,7 +18,7 @@ PIP_INDEX = $${PIP_INDEX_URL:-$$(.tools/uv/bin/pip config get global.index-url 2
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: $(READY) ## set up and serve the whole mesh on this machine (ARGS="--replicas router=2")
+up: $(READY) ## set up and serve the whole mesh on this machine (ARGS="--simulate")
 	@exec $(BIN)/python -m services $(ARGS)
 
 test: $(READY) tools ## set up and run all tests (ARGS="tests/unit -k settings")
