@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ class Mesh(AbstractContextManager["Mesh"]):
 
     home: Path
     environ: Mapping[str, str] = field(default_factory=dict)
+    arguments: Sequence[str] = ()
     process: subprocess.Popen[str] = field(init=False)
     services: dict[str, Any] = field(init=False)
 
@@ -42,7 +43,7 @@ class Mesh(AbstractContextManager["Mesh"]):
         environ = {**inherited, **ports, **metrics, "MODELMUXER_HOME": str(self.home), "MODELMUXER_DRAIN_WAIT_S": "0.1"}
         self.log = (self.home.parent / f"{self.home.name}.log").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "services", "--json"],
+            [sys.executable, "-m", "services", "--json", *self.arguments],
             cwd=ROOT,
             env={**environ, **self.environ},
             stdout=subprocess.PIPE,
