@@ -77,6 +77,8 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
     _trailers: Sequence[bytes] = ()
     _ending: tuple[grpc.StatusCode, str, Sequence[bytes]] | None = None
     _cancelled_here = False
+    metadata: Sequence[bytes] = ()
+    wait_for_ready = False
     deadline: float | None = None
     _timer: asyncio.TimerHandle | None = None
     _callbacks: list[Callable[[Any], None]] | None = None
@@ -84,7 +86,9 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
     _greeted: asyncio.Future[None] | None = None
     _attempts = 0
     _replay_bytes = 0
-    _half_closed = False
+    half_closed = False
+    sent: list[bytes] | None = None
+    """All messages from the first, to be sent again elsewhere; None if they were too many to keep."""
     carrier: Carrier | None = None
     refused_by: Carrier | None = None
     """The peer that would not start the call; another is preferred."""
@@ -98,9 +102,10 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
     ) -> None:
         self.method = method
         self.inbox = deque()
-        self.metadata = encode_metadata(metadata) if metadata else ()
-        self.wait_for_ready = wait_for_ready
-        self._sent: list[bytes] | None = []
+        if metadata:
+            self.metadata = encode_metadata(metadata)
+        if wait_for_ready:
+            self.wait_for_ready = True
         if timeout is not None:
             self.deadline = time.monotonic() + timeout
             loop = asyncio.get_running_loop()
@@ -196,10 +201,6 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
             return
         self.method.channel.send_off(self)
 
-    def bound(self, carrier: Carrier) -> None:
-        """The call has been opened in `carrier`."""
-        self.carrier = self.link = carrier
-
     def serialize(self, request: Any) -> bytes | None:
         """The request's bytes; None if it has none, which ends the call."""
         serialize = self.method.serialize
@@ -238,23 +239,14 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
             self.drained = asyncio.get_running_loop().create_future()
         await asyncio.shield(self.drained)
 
-    @property
-    def unsent(self) -> list[bytes] | None:
-        """All messages from the first, to be sent again elsewhere; None if they were too many to keep."""
-        return self._sent
-
-    @property
-    def half_closed(self) -> bool:
-        return self._half_closed
-
     def _remember(self, message: bytes) -> None:
-        if self._sent is None:
+        if self.sent is None:
             return
         self._replay_bytes += len(message)
         if self._replay_bytes > _REPLAY_BYTES and self.carrier is not None:
-            self._sent = None
+            self.sent = None
         else:
-            self._sent.append(message)
+            self.sent.append(message)
 
     # What the carrier tells.
 
@@ -276,7 +268,7 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
 
     def _retry(self) -> bool:
         self._attempts += 1
-        if self._code is not None or self._sent is None or self._attempts >= _MAX_ATTEMPTS:
+        if self._code is not None or self.sent is None or self._attempts >= _MAX_ATTEMPTS:
             return False
         refused_by, self.refused_by, self.carrier = self.refused_by, self.carrier, None
         self.backlog = self.tail = None
@@ -304,19 +296,16 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
     def _finish(self, code: grpc.StatusCode, details: str, trailers: Sequence[bytes]) -> None:
         self._code, self._details, self._trailers = code, details, trailers
         self._ending = None
-        self._sent = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self.backlog is not None or self.drained is not None or self.parts is not None:
-            self.release()
-        finished = self._finished
-        if finished is not None and not finished.done():
-            finished.set_result(None)
         if self.reader is not None:
             self.wake_reader()
-        if self._greeted is not None and not self._greeted.done():
-            self._greeted.set_result(None)
+        if self.backlog is not None or self.drained is not None or self.parts is not None:
+            self.release()
+        for waiting in (self._finished, self._greeted):
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
         if self._callbacks is not None:
             callbacks, self._callbacks = self._callbacks, None
             for callback in callbacks:
@@ -428,6 +417,7 @@ class _StreamRequest(ClientCall[RequestT, ResponseT]):
         requests: AsyncIterable[RequestT] | Iterable[RequestT] | None,
     ) -> None:
         super().__init__(method, timeout, metadata, wait_for_ready)
+        self.sent = []
         self.start()
         if requests is not None:
             self._writes_by = "iterator"
@@ -446,7 +436,7 @@ class _StreamRequest(ClientCall[RequestT, ResponseT]):
     async def _write(self, request: RequestT) -> None:
         if self._code is not None:
             raise asyncio.InvalidStateError(FINISHED)
-        if self._half_closed:
+        if self.half_closed:
             raise asyncio.InvalidStateError(HALF_CLOSED)
         message = self.serialize(request)
         if message is None:
@@ -469,8 +459,8 @@ class _StreamRequest(ClientCall[RequestT, ResponseT]):
             self.raise_for_status()
 
     def _done_writing(self) -> None:
-        if self._code is None and not self._half_closed:
-            self._half_closed = True
+        if self._code is None and not self.half_closed:
+            self.half_closed = True
             if self.carrier is not None:
                 self.carrier.half_close(self)
 
@@ -500,6 +490,8 @@ class _StreamRequest(ClientCall[RequestT, ResponseT]):
 class _UnaryRequest(ClientCall[RequestT, ResponseT]):
     """The half of a call that sends one request, at once."""
 
+    half_closed = True
+
     def __init__(
         self,
         method: Method[RequestT, ResponseT],
@@ -511,8 +503,7 @@ class _UnaryRequest(ClientCall[RequestT, ResponseT]):
         super().__init__(method, timeout, metadata, wait_for_ready)
         message = self.serialize(request)
         if message is not None:
-            self._sent = [message]
-            self._half_closed = True
+            self.sent = [message]
             self.start()
 
 

@@ -156,30 +156,42 @@ class ClientLink(Link):
         self._next_id = call_id + 1
         call.send_window = self.peer_window
         call.recv_window = self._recv_window
+        call.carrier = call.link = self
         method = call.method
         self.streams[call_id] = ref(call, self._abandon(call_id)) if method.response_streaming else call
-        call.bound(self)
-        fields: dict[str, Any] = {"id": call_id, "kind": OPEN, "method": method.name}
-        size = 64
-        if call.metadata:
-            fields["metadata"] = call.metadata
-            size += sum(map(len, call.metadata))
-        if call.deadline is not None:
-            fields["timeout_us"] = max(int((call.deadline - time.monotonic()) * 1e6), 0)
-        messages = call.unsent or ()
-        if call.half_closed and len(messages) == 1 and self.fits(call, len(messages[0])):
+        messages = call.sent or ()
+        if call.half_closed and len(messages) == 1:
             message = messages[0]
-            call.send_window -= len(message) + MESSAGE_COST
-            self._add(message=message, half_close=True, **fields)
-            self._touch(size + len(message))
-            return
-        self.put(size, **fields)
+            size = len(message)
+            if self.fits(call, size):
+                call.send_window -= size + MESSAGE_COST
+                if call.metadata or call.deadline is not None:
+                    fields, fields_size = self._opening(call)
+                    size += fields_size
+                    self._add(message=message, half_close=True, **fields)
+                else:
+                    self._add(id=call_id, kind=OPEN, method=method.name, message=message, half_close=True)
+                self._touch(size + 64)
+                return
+        fields, size = self._opening(call)
+        self.put(size + 64, **fields)
         for message in messages:
             self.send(call, message)
         if call.half_closed:
             self.half_close(call)
         if call.backlog is None:
             call.release()
+
+    def _opening(self, call: ClientCall[Any, Any]) -> tuple[dict[str, Any], int]:
+        """The fields of the call's first frame, and about how many bytes they are."""
+        fields: dict[str, Any] = {"id": call.id, "kind": OPEN, "method": call.method.name}
+        size = 0
+        if call.metadata:
+            fields["metadata"] = call.metadata
+            size = sum(map(len, call.metadata))
+        if call.deadline is not None:
+            fields["timeout_us"] = max(int((call.deadline - time.monotonic()) * 1e6), 0)
+        return fields, size
 
     def _abandon(self, call_id: int) -> "Callable[[ref[Any]], None]":
         def abandoned(_: "ref[Any]") -> None:
@@ -222,9 +234,10 @@ class ClientLink(Link):
                 self.accept(stream, frame)
             elif kind == END:
                 if frame.HasField("message"):
-                    self.accept(stream, frame)
-                    if stream.id not in self.streams:
+                    if frame.rest or stream.parts is not None:
+                        self.violate(stream, "a part of a message as its last")
                         continue
+                    stream.inbox.append(frame.message)
                 self.forget(stream)
                 stream.on_end(frame.code, frame.details, frame.metadata[:], frame.not_started)
             elif kind == WINDOW:

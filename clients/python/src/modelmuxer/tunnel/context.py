@@ -5,7 +5,6 @@ and returns has that status and no response, `abort` ends the call even if its e
 """
 
 import asyncio
-import contextlib
 import inspect
 import logging
 import time
@@ -78,7 +77,10 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
         self._check()
         message = await self._receive()
         self._check()
-        return aio.EOF if message is None else _read(self._handler.request_deserializer, message)
+        if message is None:
+            return aio.EOF
+        deserialize = self._handler.request_deserializer
+        return message if deserialize is None else deserialize(message)
 
     async def write(self, message: Any) -> None:
         self._check()
@@ -191,10 +193,19 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
                 self._end(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
                 return
             self._handler = handler
-            if handler.response_streaming:
-                await self._answer_stream(handler)
+            if handler.request_streaming:
+                request = self
             else:
-                await self._answer_once(handler)
+                data = self.inbox.popleft() if self.inbox else await self._request()
+                request = data if handler.request_deserializer is None else handler.request_deserializer(data)
+            if handler.response_streaming:
+                answer = (handler.stream_stream or handler.unary_stream)(request, self)
+                await self._send_all(answer)
+            else:
+                answer = (handler.stream_unary or handler.unary_unary)(request, self)
+                if answer.__class__ is not CoroutineType:
+                    answer = _awaitable(answer)
+                self._send_response(await answer)
         except asyncio.CancelledError:
             self._end(grpc.StatusCode.CANCELLED, "The handler was cancelled.")
         except Exception as error:
@@ -206,46 +217,39 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
             if self._callbacks is not None:
                 self._call_back()
 
-    async def _answer_once(self, handler: Any) -> None:
-        if handler.request_streaming:
-            response = handler.stream_unary(self, self)
-        else:
-            response = handler.unary_unary(await self._request(handler), self)
-        if type(response) is not CoroutineType:
-            response = _awaitable(response)
-        response = await response
+    def _send_response(self, response: Any) -> None:
         if self._over:
             self._check()
-        if self._code is None or self._code is _OK:
-            serialize = handler.response_serializer
-            data = response if serialize is None else serialize(response)
-            if not isinstance(data, bytes):
-                raise TypeError(f"a response of type {type(response).__name__}")
-            self._end(_OK, self._details, data)
-        else:
+        if self._code is not None and self._code is not _OK:
             self._end(self._code, self._details)
+            return
+        serialize = self._handler.response_serializer
+        data = response if serialize is None else serialize(response)
+        if not isinstance(data, bytes):
+            raise TypeError(f"a response of type {type(response).__name__}")
+        self._end(_OK, self._details, data)
 
-    async def _answer_stream(self, handler: Any) -> None:
-        if handler.request_streaming:
-            responses = handler.stream_stream(self, self)
-        else:
-            responses = handler.unary_stream(await self._request(handler), self)
-        if hasattr(responses, "__aiter__"):
-            async with aclosing(responses) if hasattr(responses, "aclose") else contextlib.nullcontext():
+    async def _send_all(self, responses: Any) -> None:
+        if not hasattr(responses, "__aiter__"):
+            await _awaitable(responses)
+        elif hasattr(responses, "aclose"):
+            async with aclosing(responses):
                 async for response in responses:
                     await self.write(response)
         else:
-            await _awaitable(responses)
+            async for response in responses:
+                await self.write(response)
         if self._over:
             self._check()
         self._end(self._code or _OK, self._details)
 
-    async def _request(self, handler: Any) -> Any:
+    async def _request(self) -> bytes:
         self.awaited = True
-        message = self.take() if self.inbox else await self._receive()
+        message = await self._receive()
         if message is None:
+            self._check()
             await self.abort(grpc.StatusCode.INTERNAL, "The call has no request.")
-        return _read(handler.request_deserializer, message)
+        return message
 
     def _answer_error(self, error: Exception) -> None:
         if error is self._aborted:
@@ -285,9 +289,9 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
         if self._over:
             return
         self._finish()
-        trailers = _encode(self._trailers, strict=False)
+        trailers = _encode(self._trailers, strict=False) if self._trailers else ()
         if trailers is None:
-            code, details, message, trailers = _TOO_MUCH, "Trailing metadata that cannot be sent.", None, []
+            code, details, message, trailers = _TOO_MUCH, "Trailing metadata that cannot be sent.", None, ()
         self.link.send_end(self, code.value[0], details, trailers, message)
 
     def _finish(self) -> None:
@@ -333,10 +337,6 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
 
 
 _TOO_MUCH = grpc.StatusCode.RESOURCE_EXHAUSTED
-
-
-def _read(deserialize: Callable[[bytes], Any] | None, message: bytes) -> Any:
-    return message if deserialize is None else deserialize(message)
 
 
 def _encode(metadata: Metadata, *, strict: bool = True) -> list[bytes] | None:

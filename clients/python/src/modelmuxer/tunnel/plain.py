@@ -41,10 +41,10 @@ class PlainLink(Carrier):
         return list(self._calls)
 
     def open(self, call: ClientCall[Any, Any]) -> None:
-        call.bound(self)
+        call.carrier = call.link = self
         plain = self._calls[call] = _PlainCall(self._channel, call)
         plain.task.add_done_callback(lambda _: self._forget(call))
-        for message in call.unsent or ():
+        for message in call.sent or ():
             plain.outbox.put_nowait((message, None))
         if call.half_closed:
             plain.outbox.put_nowait(None)

@@ -234,7 +234,10 @@ class ServerLink(Link):
         self.running.add(task)
         if frame.HasField("timeout_us"):
             context.start(frame.timeout_us / 1e6)
-        self._take(context, frame)
+        if frame.HasField("message"):
+            self.accept(context, frame)
+        if frame.half_close:
+            self._half_close(context)
 
     def _take(self, context: TunnelledContext, frame: Frame) -> None:
         if context.half_closed:
@@ -243,11 +246,14 @@ class ServerLink(Link):
         if frame.HasField("message"):
             self.accept(context, frame)
         if frame.half_close:
-            context.half_closed = True
-            if context.parts is not None:
-                self.violate(context, "a part of a message as its last")
-            elif context.reader is not None:
-                context.wake_reader()
+            self._half_close(context)
+
+    def _half_close(self, context: TunnelledContext) -> None:
+        context.half_closed = True
+        if context.parts is not None:
+            self.violate(context, "a part of a message as its last")
+        elif context.reader is not None:
+            context.wake_reader()
 
     # Answers.
 
