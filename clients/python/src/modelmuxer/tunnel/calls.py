@@ -199,6 +199,9 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
         if self.metadata and sum(map(len, self.metadata)) > MAX_METADATA_BYTES:
             self._finish_here(grpc.StatusCode.RESOURCE_EXHAUSTED, f"Metadata longer than {MAX_METADATA_BYTES} bytes.")
             return
+        if self._timer is not None and self.deadline is not None and self.deadline <= time.monotonic():
+            self._finish_here(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+            return
         self.method.channel.send_off(self)
 
     def serialize(self, request: Any) -> bytes | None:
