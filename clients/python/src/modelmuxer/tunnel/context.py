@@ -58,6 +58,7 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
     _details = ""
     _trailers: Metadata = ()
     _timer: asyncio.TimerHandle | None = None
+    _begun = False
     _headers_sent = False
     _over = False
     _cancelled = False
@@ -187,7 +188,10 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
 
     async def run(self) -> None:
         """Finds the handler, runs it and answers; never raises."""
+        self._begun = True
         try:
+            if self._over:
+                return
             handler = await self.link.find_handler(CallDetails(self.method, self._metadata))
             if handler is None:
                 self._end(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
@@ -322,7 +326,7 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
     def _stop(self, code: grpc.StatusCode, details: str) -> None:
         self.backlog = None
         self._end(code, details)
-        self.task.cancel()
+        self._stop_task()
 
     def cancel_call(self) -> None:
         """The client does not want the answer any more: it gets none."""
@@ -330,6 +334,11 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
         over = self._over
         self._finish()
         if not over:
+            self._stop_task()
+
+    def _stop_task(self) -> None:
+        """A task that is cancelled before its first step would never get to its `finally`; it sees that it is over."""
+        if self._begun:
             self.task.cancel()
 
     def lost(self, details: str) -> None:

@@ -194,6 +194,8 @@ class Replica:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for link in list(self._links):
+            link.close("The channel was closed.")
 
 
 def _reason(error: Exception) -> str:
