@@ -266,6 +266,7 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
         status = STATUS_CODES.get(code, grpc.StatusCode.UNKNOWN)
         if self.inbox and self.method.response_streaming:
             self._ending = (status, details, trailers)
+            self.method.channel.unread.add(self)
         else:
             self._finish(status, details, trailers)
 
@@ -383,6 +384,7 @@ class _StreamResponse(ClientCall[RequestT, ResponseT]):
     def _take(self) -> ResponseT:
         message = self.take()
         if self._ending is not None and not self.inbox:
+            self.method.channel.unread.discard(self)
             self._finish(*self._ending)
         return self.deserialize(message)  # type: ignore[no-any-return]
 

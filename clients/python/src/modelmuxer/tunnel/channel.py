@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any
+from weakref import WeakSet
 
 import grpc
 from grpc import aio
@@ -81,6 +82,8 @@ class TunnelChannel(aio.Channel):
         self._usable: list[tuple[str, Ready]] = []
         self._turn = 0
         self._waiting: dict[ClientCall[Any, Any], None] = {}
+        self.unread: WeakSet[ClientCall[Any, Any]] = WeakSet()
+        """Calls that the server has ended and whose messages are still to be read."""
         self._error = "Nothing has been resolved yet."
         self._resolved = False
         self._state = State.IDLE
@@ -280,7 +283,7 @@ class TunnelChannel(aio.Channel):
             return
         self._closed = True
         replicas = [*self._replicas.values(), *self._departed]
-        calls = [*self._waiting, *(call for replica in replicas for call in replica.open_calls())]
+        calls = [*self._waiting, *self.unread, *(call for replica in replicas for call in replica.open_calls())]
         if grace and calls:
             await asyncio.wait([asyncio.ensure_future(call.code()) for call in calls], timeout=grace)
         for call in calls:

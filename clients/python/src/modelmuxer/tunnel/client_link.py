@@ -274,6 +274,7 @@ class ClientLink(Link):
             self.finish()
 
     def close(self, details: str) -> None:
+        self.max_calls = 0
         super().close(details)
         if not self.over.done():
             self.over.set_result(details)

@@ -82,6 +82,7 @@ class PlainLink(Carrier):
             self.over.set_result("The peer is called anew.")
 
     def close(self, details: str) -> None:
+        self.has_room = False
         self._retry.cancel()
         for call in list(self._calls):
             self.cancel(call)

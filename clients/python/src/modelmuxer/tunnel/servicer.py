@@ -222,7 +222,8 @@ class ServerLink(Link):
         if self._closed_to_calls:
             return  # going_away has named the last call that is served, or will before the client can wait
         self._last_id = call_id
-        if len(self.running) >= self.options.max_calls:
+        if len(self.streams) >= self.options.max_calls or len(self.running) >= 2 * self.options.max_calls:
+            # twice, because a cancelled call's handler may need a moment, and no more, against open-and-cancel floods
             code = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
             self.put(64, id=call_id, kind=END, code=code, details="Too many calls at once.", not_started=True)
             return
