@@ -1,13 +1,15 @@
-"""What one hop of the mesh costs, plain beside tunnel: `python -m tests.performance.hop [--seconds 1] [--json rows.json]`.
+"""What one hop of the mesh costs, plain beside tunnel: `python -m tests.performance.hop [--seconds 1] [--json file]`.
 
-One server process, one client process, the same servicer and the same interceptors on both transports, measured in turns
-of a fraction of a second, so that whatever else the machine does weighs on both alike. Only the ratios mean anything.
+One server process, one client process, the same servicer and the same interceptors on both transports, measured in
+turns of a fraction of a second, so that whatever else the machine does weighs on both alike. Only the ratios mean
+anything.
 """
 
 import argparse
 import asyncio
 import json
 import multiprocessing
+import random
 import resource
 import statistics
 import time
@@ -18,18 +20,23 @@ from typing import Any
 import grpc
 import uvloop
 from grpc import aio
-
 from modelmuxer.tunnel import TunnelChannel, TunnelOptions, TunnelServicer
 
 REQUEST = b"q" * 200
 RESPONSE = b"r" * 400
 TOKEN = b"t" * 40
-CASES = {"unary": 1, "stream of 1": 1, "stream of 100": 100}
+CASES = {"unary": 1, "unary that waits": 1, "stream of 1": 1, "stream of 100": 100}
 CALLERS = (1, 8, 32, 128)
 ROUNDS = 4
 
 
 async def _unary(request: bytes, context: Any) -> bytes:
+    return RESPONSE
+
+
+async def _wait(request: bytes, context: Any) -> bytes:
+    """Answers after 1 to 3 ms, as a provider would: frames come one by one."""
+    await asyncio.sleep(random.uniform(0.001, 0.003))
     return RESPONSE
 
 
@@ -58,8 +65,9 @@ class _StreamPass(aio.UnaryStreamClientInterceptor):
 async def _serve(pipe: Connection, intercept: bool, options: TunnelOptions) -> None:
     interceptors = [_ServerPass()] if intercept else []
     server, tunnel = aio.server(interceptors=interceptors), TunnelServicer(interceptors=interceptors, options=options)
-    handlers = {
+    handlers: Any = {
         "Unary": grpc.unary_unary_rpc_method_handler(_unary),
+        "Wait": grpc.unary_unary_rpc_method_handler(_wait),
         "Stream": grpc.unary_stream_rpc_method_handler(_stream),
     }
     for registrar in (server, tunnel):
@@ -117,7 +125,11 @@ class _Turn:
 
 
 async def _measure(
-    turn: _Turn, work: Callable[[], Coroutine[Any, Any, None]], callers: int, seconds: float, ask_cpu: Callable[[], float]
+    turn: _Turn,
+    work: Callable[[], Coroutine[Any, Any, None]],
+    callers: int,
+    seconds: float,
+    ask_cpu: Callable[[], float],
 ) -> None:
     latencies = turn.latencies_s
     clock = time.perf_counter
@@ -135,8 +147,8 @@ async def _measure(
 
 
 def _work(case: str, channel: aio.Channel) -> Callable[[], Coroutine[Any, Any, None]]:
-    unary = channel.unary_unary("/bench.Hop/Unary")
-    stream = channel.unary_stream("/bench.Hop/Stream")
+    unary: Any = channel.unary_unary("/bench.Hop/Wait" if "waits" in case else "/bench.Hop/Unary")
+    stream: Any = channel.unary_stream("/bench.Hop/Stream")
     count = str(CASES[case]).encode()
 
     async def call_once() -> None:
@@ -146,7 +158,7 @@ def _work(case: str, channel: aio.Channel) -> Callable[[], Coroutine[Any, Any, N
         async for _ in stream(count):
             pass
 
-    return call_once if case == "unary" else read_all
+    return call_once if case.startswith("unary") else read_all
 
 
 async def _bench(arguments: argparse.Namespace, port: int, pipe: Connection) -> list[dict[str, Any]]:
@@ -186,11 +198,13 @@ def _show(plain: dict[str, Any], tunnel: dict[str, Any]) -> None:
     for row in (plain, tunnel):
         cpu = row["cpu_us"]
         print(
-            f"{row['case']:24} {row['callers']:4} {row['rps']:9,} /s  p50 {row['p50_ms']:7.2f}  p99 {row['p99_ms']:7.2f} ms"
-            f"  client {cpu['client']:6.1f}  server {cpu['server']:6.1f} µs",
+            f"{row['case']:24} {row['callers']:4} {row['rps']:9,} /s  p50 {row['p50_ms']:7.2f} ms  p99 {row['p99_ms']:7.2f}"
+            f"  CPU client {cpu['client']:6.1f}  server {cpu['server']:6.1f} µs",
             end="" if row is tunnel else "\n",
         )
-    print(f"   ×{tunnel['rps'] / plain['rps']:.1f}  p50 ×{tunnel['p50_ms'] / plain['p50_ms']:.2f}", flush=True)
+    cpu = sum(plain["cpu_us"].values()) / sum(tunnel["cpu_us"].values())
+    rate, p50 = tunnel["rps"] / plain["rps"], tunnel["p50_ms"] / plain["p50_ms"]
+    print(f"   rate ×{rate:.1f}  p50 ×{p50:.2f}  CPU ÷{cpu:.1f}", flush=True)
 
 
 def main() -> None:

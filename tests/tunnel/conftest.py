@@ -10,7 +10,6 @@ from typing import Any
 import grpc
 import pytest
 from grpc import aio
-
 from modelmuxer.tunnel import TunnelChannel, TunnelOptions, TunnelServicer
 
 SERVICE = "test.Interop"
@@ -139,11 +138,11 @@ class Server:
 class Client:
     """The methods of `Interop` on a channel."""
 
-    def __init__(self, channel: aio.Channel) -> None:
+    def __init__(self, channel: aio.Channel, service: str = SERVICE) -> None:
         self.channel = channel
 
         def method(kind: Callable[..., Any], name: str) -> Any:
-            return kind(f"/{SERVICE}/{name}", request_serializer=dump, response_deserializer=json.loads)
+            return kind(f"/{service}/{name}", request_serializer=dump, response_deserializer=json.loads)
 
         self.empty = method(channel.unary_unary, "EmptyCall")
         self.unary = method(channel.unary_unary, "UnaryCall")

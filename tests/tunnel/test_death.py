@@ -1,4 +1,4 @@
-"""A peer that dies or falls silent is noticed in bounded time: every waiting call ends, nothing hangs, nothing leaks."""
+"""A peer that dies or falls silent is noticed in time: every waiting call ends, nothing hangs, nothing leaks."""
 
 import asyncio
 import os
@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 from grpc import aio
-
 from modelmuxer.tunnel import TunnelChannel, TunnelOptions
+
 from tests.tunnel.conftest import Client, Server, eventually
 
 IMPATIENT = TunnelOptions(ping_interval_s=0.1, ping_limit=5, backoff_s=0.02, connect_timeout_s=1)

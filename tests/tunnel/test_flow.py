@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 import pytest
 from grpc import aio
-
 from modelmuxer.tunnel import TunnelChannel, TunnelOptions
+
 from tests.tunnel.conftest import Client, Server, eventually
 
 MIB = 1024 * 1024
@@ -141,7 +141,7 @@ async def test_a_long_message_lets_short_calls_pass() -> None:
         return request
 
     async with Server() as server, TunnelChannel(server.address) as channel:
-        handlers = {
+        handlers: Any = {
             "Swallow": grpc.unary_unary_rpc_method_handler(swallow),
             "Echo": grpc.unary_unary_rpc_method_handler(echo),
         }

@@ -1,4 +1,4 @@
-"""Any frames in any order, to either end: the tunnel or the one call ends with a status; no crash, no hang, no growth."""
+"""Any frames in any order, to either end: the tunnel or the call ends with a status; no crash, no hang, no growth."""
 
 import asyncio
 from typing import Any
@@ -7,18 +7,29 @@ import grpc
 from grpc import aio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from modelmuxer.tunnel import TunnelChannel, TunnelOptions, TunnelServicer
 from modelmuxer.tunnel.client_link import ClientLink
 from modelmuxer.tunnel.v1.tunnel_pb2 import ExchangeRequest, ExchangeResponse, Frame, GoingAway, Hello
+
 from tests.tunnel.conftest import SERVICE, Client, Interop, eventually
 from tests.tunnel.wire import FakeChannel, Wire, serve
 
 SMALL = TunnelOptions(
     window_bytes=1024, max_message_bytes=4096, buffer_bytes=8192, max_calls=5, ping_interval_s=60, backoff_s=0.01
 )
-METHODS = [f"/{SERVICE}/{name}" for name in ("EmptyCall", "StreamingOutputCall", "FullDuplexCall", "Hang", "StreamingInputCall")]
-MESSAGES = [b"", b"{}", b'{"sizes": [10, 900]}', b'{"sizes": [3000]}', b'{"body": "xx"}', b'{"name": "n"}', b"\xff" * 900]
+METHODS = [
+    f"/{SERVICE}/{name}"
+    for name in ("EmptyCall", "StreamingOutputCall", "FullDuplexCall", "Hang", "StreamingInputCall")
+]
+MESSAGES = [
+    b"",
+    b"{}",
+    b'{"sizes": [10, 900]}',
+    b'{"sizes": [3000]}',
+    b'{"body": "xx"}',
+    b'{"name": "n"}',
+    b"\xff" * 900,
+]
 uint32 = st.integers(0, 2**32 - 1)
 
 
@@ -51,7 +62,7 @@ extras = {"ping": st.integers(0, 2**64 - 1), "pong": st.integers(0, 2**64 - 1)}
 hellos = st.builds(Hello, version=st.integers(0, 2), window_bytes=uint32, max_calls=st.integers(0, 9))
 contents = st.fixed_dictionaries({"frames": st.lists(frames, max_size=8)}, optional=extras | {"hello": hellos})
 farewells = st.builds(GoingAway, reason=st.integers(0, 3), last_id=st.integers(0, 5))
-requests = st.one_of(contents.map(lambda c: ExchangeRequest(**c).SerializeToString()), st.binary(max_size=30))
+requests = st.one_of(contents.map(lambda c: _request(c).SerializeToString()), st.binary(max_size=30))
 responses = st.one_of(
     st.builds(
         lambda content, away: ExchangeResponse(**content, **away).SerializeToString(),
@@ -61,6 +72,10 @@ responses = st.one_of(
     st.binary(max_size=30),
 )
 thorough = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def _request(content: dict[str, Any]) -> ExchangeRequest:
+    return ExchangeRequest(**content)
 
 
 def hello(**fields: Any) -> Hello:
@@ -104,7 +119,13 @@ def test_client(batches: list[bytes]) -> None:
         channel = TunnelChannel("127.0.0.1:1", tunnel=SMALL, health_service=None)
         channel._dial = lambda address: FakeChannel(wires.append)  # type: ignore[assignment,method-assign,return-value]
         client = Client(channel)
-        calls = [client.empty({}), client.output({"sizes": []}), client.input(), client.duplex(), client.hang({"name": "n"})]
+        calls = [
+            client.empty({}),
+            client.output({"sizes": []}),
+            client.input(),
+            client.duplex(),
+            client.hang({"name": "n"}),
+        ]
         unread = [asyncio.ensure_future(anything(read)) for read in (calls[1].read(), calls[3].read())]
         await eventually(lambda: wires, 2)
         wires[0].to_client.put(ExchangeResponse(hello=hello()).SerializeToString())

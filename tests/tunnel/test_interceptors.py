@@ -55,9 +55,7 @@ async def test_of_the_server_may_answer_in_the_handlers_place(connect: Connect) 
 def with_metadata(details: Any, key: str, value: str) -> aio.ClientCallDetails:
     metadata = aio.Metadata(*(details.metadata or ()))
     metadata.add(key, value)
-    return aio.ClientCallDetails(
-        details.method, details.timeout, metadata, details.credentials, details.wait_for_ready
-    )
+    return aio.ClientCallDetails(details.method, details.timeout, metadata, details.credentials, details.wait_for_ready)
 
 
 class Sign(aio.UnaryUnaryClientInterceptor):
@@ -234,4 +232,4 @@ async def test_cancelling_an_awaited_call_leaves_its_awaiter_alive(connect: Conn
 
 async def test_what_is_no_interceptor_is_refused(connect: Connect) -> None:
     with pytest.raises(ValueError, match="nterceptor"):
-        connect("127.0.0.1:1", [Interop()])  # type: ignore[list-item]
+        connect("127.0.0.1:1", [Interop()])

@@ -108,7 +108,7 @@ async def test_unimplemented_method(client: Client) -> None:
 
 async def test_unimplemented_service(client: Client) -> None:
     with pytest.raises(aio.AioRpcError) as error:
-        await client.channel.unary_unary("/test.Unimplemented/Call")(b"")
+        await Client(client.channel, "test.Unimplemented").empty({})
     assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 

@@ -9,8 +9,8 @@ from grpc import aio
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-
 from modelmuxer.tunnel import TunnelChannel, TunnelOptions, TunnelServicer
+
 from tests.tunnel.wire import FakeChannel, Wire, serve
 
 OPTIONS = TunnelOptions(
@@ -80,7 +80,7 @@ class Tunnels(RuleBasedStateMachine):
         async def prepare() -> None:
             self.service = Service()
             self.servicer = TunnelServicer(options=OPTIONS)
-            handlers = {
+            handlers: Any = {
                 "Unary": grpc.unary_unary_rpc_method_handler(self.service.unary),
                 "Stream": grpc.unary_stream_rpc_method_handler(self.service.stream),
                 "Duplex": grpc.stream_stream_rpc_method_handler(self.service.duplex),

@@ -11,8 +11,8 @@ import grpc
 import pytest
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-
 from modelmuxer.tunnel import KEY_METADATA, TunnelChannel, TunnelOptions, TunnelServicer
+
 from tests.tunnel.conftest import Client, Interop, Server, eventually
 
 Code = grpc.StatusCode
@@ -106,7 +106,11 @@ class TestChoice:
 
 class TestComingAndGoing:
     async def test_a_name_is_looked_up_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        async with Server(Named("a")) as first, Server(Named("b")) as second, TunnelChannel("x:1", tunnel=QUICK) as channel:
+        async with (
+            Server(Named("a")) as first,
+            Server(Named("b")) as second,
+            TunnelChannel("x:1", tunnel=QUICK) as channel,
+        ):
             addresses = [first.address]
 
             async def resolve() -> Sequence[str]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import grpc
 from grpc import aio
-
 from modelmuxer.tunnel.servicer import ServerLink, TunnelServicer
 
 

@@ -14,7 +14,6 @@ from weakref import ref
 
 import grpc
 from grpc import aio
-
 from modelmuxer.tunnel.link import (
     MAX_METADATA_BYTES,
     STATUS_CODES,
@@ -154,8 +153,7 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
 
     async def code(self) -> grpc.StatusCode:
         await self._wait()
-        assert self._code is not None
-        return self._code
+        return self._code or grpc.StatusCode.UNKNOWN
 
     async def details(self) -> str:
         await self._wait()

@@ -5,13 +5,11 @@ import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from weakref import WeakSet
 
 import grpc
 from grpc import aio
-from typing_extensions import Self
-
 from modelmuxer.tunnel.calls import (
     ClientCall,
     Method,
@@ -47,7 +45,7 @@ class TunnelChannel(aio.Channel):
         options: gRPC channel arguments of the connections below.
         interceptors: client interceptors; each runs once per call.
         metadata: metadata of the tunnels themselves, such as an authorization. Calls bring their own.
-        health_service: service whose `grpc.health.v1.Health/Watch` says whether a replica takes calls; None asks nobody.
+        health_service: whose `grpc.health.v1.Health/Watch` says whether a replica takes calls; None asks nobody.
         tunnel: sizes and times.
 
     Each call goes to the healthy replica with the fewest calls open, or, if its metadata has a `tunnel-key`, to the one
@@ -233,9 +231,8 @@ class TunnelChannel(aio.Channel):
             ready = staying
         processes: dict[str, tuple[str, Ready]] = {}
         for replica in ready:
-            link = replica.link
-            assert link is not None
-            processes.setdefault(link.identity or replica.address, (replica.address, link))
+            if (link := replica.link) is not None:
+                processes.setdefault(link.identity or replica.address, (replica.address, link))
         return list(processes.values())
 
     def _fail_waiting(self) -> None:

@@ -8,7 +8,6 @@ from weakref import ref
 
 import grpc
 from grpc import aio
-
 from modelmuxer.tunnel.calls import ClientCall
 from modelmuxer.tunnel.link import (
     CANCEL,
@@ -76,9 +75,7 @@ class ClientLink(Link):
     @property
     def has_room(self) -> bool:
         """Whether another call may be opened now; `on_change` tells when one may again."""
-        room = (
-            len(self.streams) < self.max_calls and self.waiting_bytes < 4 * ROOM_BYTES and self._next_id < _MAX_ID
-        )
+        room = len(self.streams) < self.max_calls and self.waiting_bytes < 4 * ROOM_BYTES and self._next_id < _MAX_ID
         if not room:
             self._crowded = True
         return room
@@ -90,7 +87,8 @@ class ClientLink(Link):
             NoTunnel: the peer answers UNIMPLEMENTED.
             aio.AioRpcError, TimeoutError, TunnelError: there is no such peer, or none that can be understood.
         """
-        self._exchange = exchange = self._channel.stream_stream(EXCHANGE)(metadata=metadata)
+        exchange: Any = self._channel.stream_stream(EXCHANGE)(metadata=metadata)
+        self._exchange = exchange
         try:
             async with asyncio.timeout(self.options.connect_timeout_s):
                 await exchange.write(self._next_batch().SerializeToString())
@@ -116,7 +114,7 @@ class ClientLink(Link):
         self.watch_peer(self._peer_is_dead)
 
     async def _read(self, exchange: "aio.StreamStreamCall[bytes, bytes]") -> None:
-        read = exchange.read
+        read: Callable[[], Any] = exchange.read
         try:
             while (data := await read()) is not aio.EOF:
                 self._receive(_parse(data))

@@ -1,7 +1,7 @@
 """The server's half of a call: a `grpc.aio.ServicerContext` that runs its own handler.
 
-Follows grpc.aio's server in what it answers when: an exception that no one catches is UNKNOWN, a handler that sets a code
-and returns has that status and no response, `abort` ends the call even if its exception is swallowed.
+Follows grpc.aio's server in what it answers when: an exception that no one catches is UNKNOWN, a handler that sets a
+code and returns has that status and no response, `abort` ends the call even if its exception is swallowed.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from grpc import aio
-
 from modelmuxer.tunnel.link import (
     MAX_METADATA_BYTES,
     STATUS_CODES,
@@ -198,7 +197,7 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
                 return
             self._handler = handler
             if handler.request_streaming:
-                request = self
+                request: Any = self
             else:
                 data = self.inbox.popleft() if self.inbox else await self._request()
                 request = data if handler.request_deserializer is None else handler.request_deserializer(data)
@@ -263,8 +262,7 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
                 _LOGGER.error("%s failed after its end: %r", self.method, error)
             return
         _LOGGER.error("unexpected %s in %s", type(error).__name__, self.method, exc_info=error)
-        code = grpc.StatusCode.UNKNOWN if self._code in (None, _OK) else self._code
-        assert code is not None
+        code = grpc.StatusCode.UNKNOWN if self._code is None or self._code is _OK else self._code
         self._end(code, f"Unexpected {type(error)}: {error}")
 
     async def _receive(self) -> bytes | None:

@@ -1,7 +1,7 @@
 """Client interceptors over tunnelled calls, dispatched as grpc.aio dispatches its own.
 
-grpc.aio's dispatch ends in its Cython channel, so this is written anew. An interceptor may implement several of the four
-kinds. The first interceptor is the outermost.
+grpc.aio's dispatch ends in its Cython channel, so this is written anew. An interceptor may implement several of the
+four kinds, where grpc.aio heeds only the first. The first interceptor is the outermost.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import grpc
 from grpc import aio
-
 from modelmuxer.tunnel.calls import FINISHED, HALF_CLOSED, LOCALLY_CANCELLED, MIXED_STYLES
 
 Continue = Callable[[aio.ClientCallDetails, Any], Any]
@@ -45,8 +44,9 @@ def sort_interceptors(interceptors: Sequence[aio.ClientInterceptor]) -> Intercep
 class Intercepted(aio.Call):
     """A call in the hands of its interceptors; once they have let it go, a face of the call that they made.
 
-    Whoever awaits the call at once drives its interceptors in the own task, as a coroutine awaited is driven: that saves a
-    task and a turn of the event loop for nearly every call. Otherwise a task of their own starts in the next turn.
+    Whoever awaits the call at once drives its interceptors in the own task, as a coroutine awaited is driven: that
+    saves a task and a turn of the event loop for nearly every call. Otherwise a task of their own starts in the next
+    turn.
     """
 
     _call: Any = None
@@ -173,7 +173,7 @@ class Intercepted(aio.Call):
                 self._arrange_callbacks()
 
     def time_remaining(self) -> float | None:
-        return None if self._call is None else self._call.time_remaining()  # type: ignore[no-any-return]
+        return None if self._call is None else self._call.time_remaining()
 
     async def _ask(self, question: str, if_cancelled: Any) -> Any:
         try:

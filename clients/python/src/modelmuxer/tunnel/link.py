@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeAlias
 from weakref import ref
 
 import grpc
-
 from modelmuxer.tunnel.options import TunnelOptions
 from modelmuxer.tunnel.v1.tunnel_pb2 import ExchangeRequest, ExchangeResponse, Frame, Hello
 

@@ -16,7 +16,7 @@ class TunnelOptions:
     buffer_bytes: int = 64 * MIB
     """What all messages longer than their windows may hold together in one tunnel while they arrive."""
     max_calls: int = 1000
-    """Most calls that a server runs at once in one tunnel; a client holds further ones back or takes another replica."""
+    """Most calls that a server runs at once in one tunnel; a client holds back further ones or goes elsewhere."""
     pace_turns: int = 2
     """Turns of the event loop that a batch waits for company while other calls are open; see `Link.pump`."""
     ping_interval_s: float = 1.0

@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 from grpc import aio
-
 from modelmuxer.tunnel.calls import ClientCall
 from modelmuxer.tunnel.link import Carrier, Stream, decode_metadata, encode_metadata
 
@@ -102,7 +101,7 @@ class _PlainCall:
 
     async def _run(self, channel: aio.Channel, call: ClientCall[Any, Any]) -> None:
         metadata = aio.Metadata(*decode_metadata(call.metadata))
-        exchange = channel.stream_stream(call.method.name)(
+        exchange: Any = channel.stream_stream(call.method.name)(
             timeout=call.time_remaining(), metadata=metadata, wait_for_ready=call.wait_for_ready
         )
         writer = asyncio.create_task(self._write(exchange))

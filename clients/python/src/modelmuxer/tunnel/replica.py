@@ -4,11 +4,10 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from grpc import aio
-
 from modelmuxer.tunnel.calls import ClientCall
 from modelmuxer.tunnel.client_link import DRAIN, ClientLink, NoTunnel
 from modelmuxer.tunnel.link import TunnelError
@@ -154,7 +153,7 @@ class Replica:
         service = (self._health_service or "").encode()
         request = b"\x0a" + bytes([len(service)]) + service if service else b""
         while self.link is link:
-            watch = channel.unary_stream(_WATCH)(request)
+            watch = cast(Any, channel.unary_stream(_WATCH))(request)
             try:
                 async for answer in watch:
                     if self.link is not link:

@@ -6,11 +6,10 @@ import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from grpc import aio
-
 from modelmuxer.tunnel.context import CallDetails, TunnelledContext
 from modelmuxer.tunnel.link import (
     CANCEL,
@@ -44,7 +43,8 @@ class TunnelServicer:
             add_EchoServicer_to_server(echo, registrar)
         tunnel.add_to_server(server)
 
-    Interceptors run once per tunnelled call; those of the server see one call of Exchange per tunnel besides. Handlers must be asynchronous.
+    Interceptors run once per tunnelled call; those of the server see one call of Exchange per tunnel besides. Handlers
+    must be asynchronous.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class TunnelServicer:
 
     def add_to_server(self, server: aio.Server) -> None:
         """Offers tunnels on a server's ports."""
-        handler = grpc.stream_stream_rpc_method_handler(self._exchange)
+        handler: Any = grpc.stream_stream_rpc_method_handler(self._exchange)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: handler}),))
 
     @property
@@ -166,7 +166,7 @@ class ServerLink(Link):
 
     async def _read(self) -> str:
         """Takes batches until the client half-closes."""
-        read = self.context.read
+        read: Callable[[], Any] = self.context.read
         greeted = False
         try:
             while (data := await read()) is not aio.EOF:
@@ -263,7 +263,12 @@ class ServerLink(Link):
             self.put(64 + sum(map(len, metadata or ())), id=context.id, kind=HEADERS, metadata=metadata)
 
     def send_end(
-        self, context: TunnelledContext, code: int, details: str, trailers: Sequence[bytes] | None, message: bytes | None
+        self,
+        context: TunnelledContext,
+        code: int,
+        details: str,
+        trailers: Sequence[bytes] | None,
+        message: bytes | None,
     ) -> None:
         if context.id not in self.streams:
             return
@@ -302,11 +307,10 @@ class ServerLink(Link):
             self.finish()
 
     def send_away(self, reason: "GoingAway.Reason") -> None:
-        """Asks the client to leave. A draining server leaves by itself once nothing has been asked of it for a moment."""
-        if self.closed or self._fill.going_away.HasField("last_id"):
+        """Asks the client to leave. A draining server leaves by itself once it has been idle for a moment."""
+        if self.closed or self._closed_to_calls:
             return
-        self._fill.going_away.reason = reason
-        self._press()
+        self._say_farewell(reason)
         if reason == GoingAway.REASON_DRAIN:
             self._timers.append(self.loop.call_later(_IDLE_S, self._close_if_idle, self._last_id))
 
@@ -317,10 +321,15 @@ class ServerLink(Link):
             self._timers.append(self.loop.call_later(_IDLE_S, self._close_if_idle, self._last_id))
             return
         self._closed_to_calls = True
-        self._fill.going_away.reason = GoingAway.REASON_DRAIN
-        self._fill.going_away.last_id = last_id
-        self._press()
+        self._say_farewell(GoingAway.REASON_DRAIN, last_id)
         self._leave_when_idle()
+
+    def _say_farewell(self, reason: "GoingAway.Reason", last_id: int | None = None) -> None:
+        farewell = cast(ExchangeResponse, self._fill).going_away
+        farewell.reason = reason
+        if last_id is not None:
+            farewell.last_id = last_id
+        self._press()
 
     def _peer_is_dead(self, reading: "asyncio.Task[str]") -> None:
         reading.cancel()
