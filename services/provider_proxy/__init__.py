@@ -1,1 +1,1 @@
-"""The provider-proxy: one upstream call per request, in each provider's own wire format, journalled before and after."""
+"""The provider-proxy: one upstream call per request, in its provider's own wire format, on record from end to end."""

@@ -10,7 +10,7 @@ One rule for all formats: what would change the answer and cannot be said in the
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -51,16 +51,41 @@ class Decoder(Protocol):
         """What the provider has said so far; fields that it has not named are unset."""
 
     def feed(self, data: bytes) -> list[ChatEvent]:
-        """The events that `data` completes. Raises MeshError for an error event and for bytes that are no such stream."""
+        """The events that `data` completes. Raises MeshError for an error event and for bytes that are no such stream;
+        events that came before it are returned first, and the next call raises.
+        """
 
     def close(self) -> list[ChatEvent]:
         """The events that only the body's end allows. Raises PROVIDER_STREAM_CUT if the answer is not whole."""
 
 
+class ErrorsLast:
+    """Gives out the events before an error, and the error at the next call: how bytes were cut must not matter."""
+
+    def __init__(self) -> None:
+        self._failure: MeshError | None = None
+
+    def taken(self, events: Iterable[ChatEvent]) -> list[ChatEvent]:
+        """The events up to an error. Raises the error that an earlier call held back."""
+        if self._failure is not None:
+            raise self._failure
+        taken: list[ChatEvent] = []
+        try:
+            for event in events:
+                taken.append(event)  # noqa: PERF402 - what was taken counts
+        except MeshError as error:
+            if not taken:
+                raise
+            self._failure = error
+        return taken
+
+
 class Adapter(Protocol):
     """One wire format."""
 
-    format: str
+    @property
+    def format(self) -> str:
+        """Its name in the catalogue."""
 
     def request(
         self, chat: ChatRequest, deployment: Deployment, key: str, *, stream: bool, attempt_id: str
@@ -73,8 +98,8 @@ class Adapter(Protocol):
     def counted(self, body: bytes) -> int:
         """Input tokens in the answer to `count_tokens_request`."""
 
-    def decoder(self, chat: ChatRequest) -> Decoder:
-        """A decoder for the streamed answer to `chat`."""
+    def decoder(self, chat: ChatRequest, headers: Mapping[str, str] | None = None) -> Decoder:
+        """A decoder for the streamed answer to `chat`; `headers` are the answer's, if they are known."""
 
     def response(self, status: int, headers: Mapping[str, str], body: bytes) -> ChatResponse:
         """A whole answer: content, completed, and of started what the provider tells."""
@@ -95,7 +120,9 @@ def unsupported(provider: str, what: str, field_path: str | None = None) -> Mesh
 
 def malformed(what: str) -> MeshError:
     """The provider's answer is not of its documented form. Never quotes it: it may hold the prompt."""
-    return provider_failure(Reason.PROVIDER_MALFORMED_ANSWER, f"The provider's answer is malformed: {what}.", retryable=True)
+    return provider_failure(
+        Reason.PROVIDER_MALFORMED_ANSWER, f"The provider's answer is malformed: {what}.", retryable=True
+    )
 
 
 def stream_cut(detail: str = "before its terminal event") -> MeshError:
@@ -224,7 +251,7 @@ def as_count(value: object) -> int | None:
     return int(value)
 
 
-def caller_json(text: str, what: str, field_path: str) -> Any:
+def caller_json(text: str | bytes, what: str, field_path: str) -> Any:
     """JSON that the caller sent as text, or MALFORMED_REQUEST naming the field."""
     try:
         return orjson.loads(text)

@@ -40,7 +40,9 @@ class SseParser:
 
     def feed(self, data: bytes) -> list[SseEvent]:
         """Events that `data` completes. Raises PROVIDER_MALFORMED_ANSWER if an event outgrows its bound."""
-        if self._skip_lf and data:
+        if not data:
+            return []
+        if self._skip_lf:
             # A CR ended the last line; if an LF follows in the next chunk, it belongs to it.
             self._skip_lf = False
             if data[:1] == b"\n":
@@ -83,7 +85,7 @@ class SseParser:
             self._check_bound(0)
         elif name == b"event":
             self._event = value
-        # "id" and "retry" serve reconnection, which an answer paid by the token never does; comments have an empty name.
+        # "id" and "retry" are for reconnecting, which no answer that is paid by the token does; comments have no name.
 
     def _dispatch(self, events: list[SseEvent]) -> None:
         if self._data:

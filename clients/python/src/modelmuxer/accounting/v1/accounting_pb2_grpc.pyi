@@ -3,252 +3,195 @@
 isort:skip_file
 Accounting: who may call, and what every call cost."""
 
-import abc
-import collections.abc
-import grpc
-import grpc.aio
-import modelmuxer.accounting.v1.accounting_pb2
-import typing
+from collections import abc as _abc
+from grpc import aio as _aio
+from modelmuxer.accounting.v1 import accounting_pb2 as _accounting_pb2
+import abc as _abc_1
+import grpc as _grpc
+import sys
+import typing as _typing
 
-_T = typing.TypeVar("_T")
+if sys.version_info >= (3, 11):
+    from typing import Self as _Self
+else:
+    from typing_extensions import Self as _Self
 
-class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
+_T = _typing.TypeVar("_T")
 
-class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
+class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+
+class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
+
+GRPC_GENERATED_VERSION: str
+GRPC_VERSION: str
 
 class AccountingServiceStub:
     """AccountingService knows keys, operations and the ledger. Its first five RPCs are the mesh's own and want the mesh token;
     reports want it or a key of admin scope.
     """
 
-    def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
-    Authenticate: grpc.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.AuthenticateRequest,
-        modelmuxer.accounting.v1.accounting_pb2.AuthenticateResponse,
-    ]
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> AccountingServiceAsyncStub: ...
+    Authenticate: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.AuthenticateRequest, _accounting_pb2.AuthenticateResponse]
     """Tells whose a key is. NOT_FOUND for a key that is unknown or revoked."""
-
-    WatchPolicies: grpc.UnaryStreamMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.WatchPoliciesRequest,
-        modelmuxer.accounting.v1.accounting_pb2.WatchPoliciesResponse,
-    ]
+    WatchPolicies: _grpc.UnaryStreamMultiCallable[_accounting_pb2.WatchPoliciesRequest, _accounting_pb2.WatchPoliciesResponse]
     """Watches for keys that change: a caller that has cached a principal drops it when told."""
-
-    Record: grpc.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.RecordRequest,
-        modelmuxer.accounting.v1.accounting_pb2.RecordResponse,
-    ]
+    Record: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.RecordRequest, _accounting_pb2.RecordResponse]
     """Records what journals hold. Repeating a record changes nothing."""
-
-    ClaimOperation: grpc.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.ClaimOperationRequest,
-        modelmuxer.accounting.v1.accounting_pb2.ClaimOperationResponse,
-    ]
+    ClaimOperation: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.ClaimOperationRequest, _accounting_pb2.ClaimOperationResponse]
     """Claims an operation id, so that an operation repeated by its caller runs and is billed once.
     Waits while another router runs the same operation; ALREADY_EXISTS if the body is another.
     """
-
-    EndOperation: grpc.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.EndOperationRequest,
-        modelmuxer.accounting.v1.accounting_pb2.EndOperationResponse,
-    ]
+    EndOperation: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.EndOperationRequest, _accounting_pb2.EndOperationResponse]
     """Ends a claim: with the answer, which is kept for 24 h, or without, so that the operation may be tried again."""
-
-    GetSpend: grpc.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.GetSpendRequest,
-        modelmuxer.accounting.v1.accounting_pb2.GetSpendResponse,
-    ]
+    GetSpend: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.GetSpendRequest, _accounting_pb2.GetSpendResponse]
     """Sums what was spent, by the dimensions asked for."""
-
-    ListEntries: grpc.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.ListEntriesRequest,
-        modelmuxer.accounting.v1.accounting_pb2.ListEntriesResponse,
-    ]
+    ListEntries: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.ListEntriesRequest, _accounting_pb2.ListEntriesResponse]
     """Lists ledger entries, newest first."""
 
-class AccountingServiceAsyncStub:
+@_typing.type_check_only
+class AccountingServiceAsyncStub(AccountingServiceStub):
     """AccountingService knows keys, operations and the ledger. Its first five RPCs are the mesh's own and want the mesh token;
     reports want it or a key of admin scope.
     """
 
-    Authenticate: grpc.aio.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.AuthenticateRequest,
-        modelmuxer.accounting.v1.accounting_pb2.AuthenticateResponse,
-    ]
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Authenticate: _aio.UnaryUnaryMultiCallable[_accounting_pb2.AuthenticateRequest, _accounting_pb2.AuthenticateResponse]  # type: ignore[assignment]
     """Tells whose a key is. NOT_FOUND for a key that is unknown or revoked."""
-
-    WatchPolicies: grpc.aio.UnaryStreamMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.WatchPoliciesRequest,
-        modelmuxer.accounting.v1.accounting_pb2.WatchPoliciesResponse,
-    ]
+    WatchPolicies: _aio.UnaryStreamMultiCallable[_accounting_pb2.WatchPoliciesRequest, _accounting_pb2.WatchPoliciesResponse]  # type: ignore[assignment]
     """Watches for keys that change: a caller that has cached a principal drops it when told."""
-
-    Record: grpc.aio.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.RecordRequest,
-        modelmuxer.accounting.v1.accounting_pb2.RecordResponse,
-    ]
+    Record: _aio.UnaryUnaryMultiCallable[_accounting_pb2.RecordRequest, _accounting_pb2.RecordResponse]  # type: ignore[assignment]
     """Records what journals hold. Repeating a record changes nothing."""
-
-    ClaimOperation: grpc.aio.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.ClaimOperationRequest,
-        modelmuxer.accounting.v1.accounting_pb2.ClaimOperationResponse,
-    ]
+    ClaimOperation: _aio.UnaryUnaryMultiCallable[_accounting_pb2.ClaimOperationRequest, _accounting_pb2.ClaimOperationResponse]  # type: ignore[assignment]
     """Claims an operation id, so that an operation repeated by its caller runs and is billed once.
     Waits while another router runs the same operation; ALREADY_EXISTS if the body is another.
     """
-
-    EndOperation: grpc.aio.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.EndOperationRequest,
-        modelmuxer.accounting.v1.accounting_pb2.EndOperationResponse,
-    ]
+    EndOperation: _aio.UnaryUnaryMultiCallable[_accounting_pb2.EndOperationRequest, _accounting_pb2.EndOperationResponse]  # type: ignore[assignment]
     """Ends a claim: with the answer, which is kept for 24 h, or without, so that the operation may be tried again."""
-
-    GetSpend: grpc.aio.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.GetSpendRequest,
-        modelmuxer.accounting.v1.accounting_pb2.GetSpendResponse,
-    ]
+    GetSpend: _aio.UnaryUnaryMultiCallable[_accounting_pb2.GetSpendRequest, _accounting_pb2.GetSpendResponse]  # type: ignore[assignment]
     """Sums what was spent, by the dimensions asked for."""
-
-    ListEntries: grpc.aio.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.ListEntriesRequest,
-        modelmuxer.accounting.v1.accounting_pb2.ListEntriesResponse,
-    ]
+    ListEntries: _aio.UnaryUnaryMultiCallable[_accounting_pb2.ListEntriesRequest, _accounting_pb2.ListEntriesResponse]  # type: ignore[assignment]
     """Lists ledger entries, newest first."""
 
-class AccountingServiceServicer(metaclass=abc.ABCMeta):
+class AccountingServiceServicer(metaclass=_abc_1.ABCMeta):
     """AccountingService knows keys, operations and the ledger. Its first five RPCs are the mesh's own and want the mesh token;
     reports want it or a key of admin scope.
     """
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def Authenticate(
         self,
-        request: modelmuxer.accounting.v1.accounting_pb2.AuthenticateRequest,
+        request: _accounting_pb2.AuthenticateRequest,
         context: _ServicerContext,
-    ) -> typing.Union[modelmuxer.accounting.v1.accounting_pb2.AuthenticateResponse, collections.abc.Awaitable[modelmuxer.accounting.v1.accounting_pb2.AuthenticateResponse]]:
+    ) -> _typing.Union[_accounting_pb2.AuthenticateResponse, _abc.Awaitable[_accounting_pb2.AuthenticateResponse]]:
         """Tells whose a key is. NOT_FOUND for a key that is unknown or revoked."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def WatchPolicies(
         self,
-        request: modelmuxer.accounting.v1.accounting_pb2.WatchPoliciesRequest,
+        request: _accounting_pb2.WatchPoliciesRequest,
         context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[modelmuxer.accounting.v1.accounting_pb2.WatchPoliciesResponse], collections.abc.AsyncIterator[modelmuxer.accounting.v1.accounting_pb2.WatchPoliciesResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_accounting_pb2.WatchPoliciesResponse], _abc.AsyncIterator[_accounting_pb2.WatchPoliciesResponse]]:
         """Watches for keys that change: a caller that has cached a principal drops it when told."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def Record(
         self,
-        request: modelmuxer.accounting.v1.accounting_pb2.RecordRequest,
+        request: _accounting_pb2.RecordRequest,
         context: _ServicerContext,
-    ) -> typing.Union[modelmuxer.accounting.v1.accounting_pb2.RecordResponse, collections.abc.Awaitable[modelmuxer.accounting.v1.accounting_pb2.RecordResponse]]:
+    ) -> _typing.Union[_accounting_pb2.RecordResponse, _abc.Awaitable[_accounting_pb2.RecordResponse]]:
         """Records what journals hold. Repeating a record changes nothing."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def ClaimOperation(
         self,
-        request: modelmuxer.accounting.v1.accounting_pb2.ClaimOperationRequest,
+        request: _accounting_pb2.ClaimOperationRequest,
         context: _ServicerContext,
-    ) -> typing.Union[modelmuxer.accounting.v1.accounting_pb2.ClaimOperationResponse, collections.abc.Awaitable[modelmuxer.accounting.v1.accounting_pb2.ClaimOperationResponse]]:
+    ) -> _typing.Union[_accounting_pb2.ClaimOperationResponse, _abc.Awaitable[_accounting_pb2.ClaimOperationResponse]]:
         """Claims an operation id, so that an operation repeated by its caller runs and is billed once.
         Waits while another router runs the same operation; ALREADY_EXISTS if the body is another.
         """
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def EndOperation(
         self,
-        request: modelmuxer.accounting.v1.accounting_pb2.EndOperationRequest,
+        request: _accounting_pb2.EndOperationRequest,
         context: _ServicerContext,
-    ) -> typing.Union[modelmuxer.accounting.v1.accounting_pb2.EndOperationResponse, collections.abc.Awaitable[modelmuxer.accounting.v1.accounting_pb2.EndOperationResponse]]:
+    ) -> _typing.Union[_accounting_pb2.EndOperationResponse, _abc.Awaitable[_accounting_pb2.EndOperationResponse]]:
         """Ends a claim: with the answer, which is kept for 24 h, or without, so that the operation may be tried again."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def GetSpend(
         self,
-        request: modelmuxer.accounting.v1.accounting_pb2.GetSpendRequest,
+        request: _accounting_pb2.GetSpendRequest,
         context: _ServicerContext,
-    ) -> typing.Union[modelmuxer.accounting.v1.accounting_pb2.GetSpendResponse, collections.abc.Awaitable[modelmuxer.accounting.v1.accounting_pb2.GetSpendResponse]]:
+    ) -> _typing.Union[_accounting_pb2.GetSpendResponse, _abc.Awaitable[_accounting_pb2.GetSpendResponse]]:
         """Sums what was spent, by the dimensions asked for."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def ListEntries(
         self,
-        request: modelmuxer.accounting.v1.accounting_pb2.ListEntriesRequest,
+        request: _accounting_pb2.ListEntriesRequest,
         context: _ServicerContext,
-    ) -> typing.Union[modelmuxer.accounting.v1.accounting_pb2.ListEntriesResponse, collections.abc.Awaitable[modelmuxer.accounting.v1.accounting_pb2.ListEntriesResponse]]:
+    ) -> _typing.Union[_accounting_pb2.ListEntriesResponse, _abc.Awaitable[_accounting_pb2.ListEntriesResponse]]:
         """Lists ledger entries, newest first."""
 
-def add_AccountingServiceServicer_to_server(servicer: AccountingServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+def add_AccountingServiceServicer_to_server(servicer: AccountingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class AdminServiceStub:
     """AdminService manages keys. It wants the mesh token or a key of admin scope."""
 
-    def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
-    CreateKey: grpc.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.CreateKeyRequest,
-        modelmuxer.accounting.v1.accounting_pb2.CreateKeyResponse,
-    ]
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
+    CreateKey: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.CreateKeyRequest, _accounting_pb2.CreateKeyResponse]
     """Makes a key. Its secret is in the answer, and nowhere else, ever."""
-
-    ListKeys: grpc.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.ListKeysRequest,
-        modelmuxer.accounting.v1.accounting_pb2.ListKeysResponse,
-    ]
+    ListKeys: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.ListKeysRequest, _accounting_pb2.ListKeysResponse]
     """Lists keys, newest first."""
-
-    RevokeKey: grpc.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.RevokeKeyRequest,
-        modelmuxer.accounting.v1.accounting_pb2.RevokeKeyResponse,
-    ]
+    RevokeKey: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.RevokeKeyRequest, _accounting_pb2.RevokeKeyResponse]
     """Revokes a key. Routers refuse it within a second."""
 
-class AdminServiceAsyncStub:
+@_typing.type_check_only
+class AdminServiceAsyncStub(AdminServiceStub):
     """AdminService manages keys. It wants the mesh token or a key of admin scope."""
 
-    CreateKey: grpc.aio.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.CreateKeyRequest,
-        modelmuxer.accounting.v1.accounting_pb2.CreateKeyResponse,
-    ]
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    CreateKey: _aio.UnaryUnaryMultiCallable[_accounting_pb2.CreateKeyRequest, _accounting_pb2.CreateKeyResponse]  # type: ignore[assignment]
     """Makes a key. Its secret is in the answer, and nowhere else, ever."""
-
-    ListKeys: grpc.aio.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.ListKeysRequest,
-        modelmuxer.accounting.v1.accounting_pb2.ListKeysResponse,
-    ]
+    ListKeys: _aio.UnaryUnaryMultiCallable[_accounting_pb2.ListKeysRequest, _accounting_pb2.ListKeysResponse]  # type: ignore[assignment]
     """Lists keys, newest first."""
-
-    RevokeKey: grpc.aio.UnaryUnaryMultiCallable[
-        modelmuxer.accounting.v1.accounting_pb2.RevokeKeyRequest,
-        modelmuxer.accounting.v1.accounting_pb2.RevokeKeyResponse,
-    ]
+    RevokeKey: _aio.UnaryUnaryMultiCallable[_accounting_pb2.RevokeKeyRequest, _accounting_pb2.RevokeKeyResponse]  # type: ignore[assignment]
     """Revokes a key. Routers refuse it within a second."""
 
-class AdminServiceServicer(metaclass=abc.ABCMeta):
+class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """AdminService manages keys. It wants the mesh token or a key of admin scope."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def CreateKey(
         self,
-        request: modelmuxer.accounting.v1.accounting_pb2.CreateKeyRequest,
+        request: _accounting_pb2.CreateKeyRequest,
         context: _ServicerContext,
-    ) -> typing.Union[modelmuxer.accounting.v1.accounting_pb2.CreateKeyResponse, collections.abc.Awaitable[modelmuxer.accounting.v1.accounting_pb2.CreateKeyResponse]]:
+    ) -> _typing.Union[_accounting_pb2.CreateKeyResponse, _abc.Awaitable[_accounting_pb2.CreateKeyResponse]]:
         """Makes a key. Its secret is in the answer, and nowhere else, ever."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def ListKeys(
         self,
-        request: modelmuxer.accounting.v1.accounting_pb2.ListKeysRequest,
+        request: _accounting_pb2.ListKeysRequest,
         context: _ServicerContext,
-    ) -> typing.Union[modelmuxer.accounting.v1.accounting_pb2.ListKeysResponse, collections.abc.Awaitable[modelmuxer.accounting.v1.accounting_pb2.ListKeysResponse]]:
+    ) -> _typing.Union[_accounting_pb2.ListKeysResponse, _abc.Awaitable[_accounting_pb2.ListKeysResponse]]:
         """Lists keys, newest first."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def RevokeKey(
         self,
-        request: modelmuxer.accounting.v1.accounting_pb2.RevokeKeyRequest,
+        request: _accounting_pb2.RevokeKeyRequest,
         context: _ServicerContext,
-    ) -> typing.Union[modelmuxer.accounting.v1.accounting_pb2.RevokeKeyResponse, collections.abc.Awaitable[modelmuxer.accounting.v1.accounting_pb2.RevokeKeyResponse]]:
+    ) -> _typing.Union[_accounting_pb2.RevokeKeyResponse, _abc.Awaitable[_accounting_pb2.RevokeKeyResponse]]:
         """Revokes a key. Routers refuse it within a second."""
 
-def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,68 +3,68 @@
 isort:skip_file
 The response cache. What may be cached is the router's decision; the key says what must be equal."""
 
-import abc
-import collections.abc
-import grpc
-import grpc.aio
-import modelmuxer.cache.v1.cache_pb2
-import typing
+from collections import abc as _abc
+from grpc import aio as _aio
+from modelmuxer.cache.v1 import cache_pb2 as _cache_pb2
+import abc as _abc_1
+import grpc as _grpc
+import sys
+import typing as _typing
 
-_T = typing.TypeVar("_T")
+if sys.version_info >= (3, 11):
+    from typing import Self as _Self
+else:
+    from typing_extensions import Self as _Self
 
-class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
+_T = _typing.TypeVar("_T")
 
-class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
+class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+
+class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
+
+GRPC_GENERATED_VERSION: str
+GRPC_VERSION: str
 
 class CacheServiceStub:
     """CacheService keeps whole answers by key."""
 
-    def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
-    Lookup: grpc.UnaryUnaryMultiCallable[
-        modelmuxer.cache.v1.cache_pb2.LookupRequest,
-        modelmuxer.cache.v1.cache_pb2.LookupResponse,
-    ]
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> CacheServiceAsyncStub: ...
+    Lookup: _grpc.UnaryUnaryMultiCallable[_cache_pb2.LookupRequest, _cache_pb2.LookupResponse]
     """Looks an answer up."""
-
-    Fill: grpc.StreamUnaryMultiCallable[
-        modelmuxer.cache.v1.cache_pb2.FillRequest,
-        modelmuxer.cache.v1.cache_pb2.FillResponse,
-    ]
+    Fill: _grpc.StreamUnaryMultiCallable[_cache_pb2.FillRequest, _cache_pb2.FillResponse]
     """Stores an answer: one FillOpen, then its events as they come. Stored only if the last event is completed."""
 
-class CacheServiceAsyncStub:
+@_typing.type_check_only
+class CacheServiceAsyncStub(CacheServiceStub):
     """CacheService keeps whole answers by key."""
 
-    Lookup: grpc.aio.UnaryUnaryMultiCallable[
-        modelmuxer.cache.v1.cache_pb2.LookupRequest,
-        modelmuxer.cache.v1.cache_pb2.LookupResponse,
-    ]
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Lookup: _aio.UnaryUnaryMultiCallable[_cache_pb2.LookupRequest, _cache_pb2.LookupResponse]  # type: ignore[assignment]
     """Looks an answer up."""
-
-    Fill: grpc.aio.StreamUnaryMultiCallable[
-        modelmuxer.cache.v1.cache_pb2.FillRequest,
-        modelmuxer.cache.v1.cache_pb2.FillResponse,
-    ]
+    Fill: _aio.StreamUnaryMultiCallable[_cache_pb2.FillRequest, _cache_pb2.FillResponse]  # type: ignore[assignment]
     """Stores an answer: one FillOpen, then its events as they come. Stored only if the last event is completed."""
 
-class CacheServiceServicer(metaclass=abc.ABCMeta):
+class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """CacheService keeps whole answers by key."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def Lookup(
         self,
-        request: modelmuxer.cache.v1.cache_pb2.LookupRequest,
+        request: _cache_pb2.LookupRequest,
         context: _ServicerContext,
-    ) -> typing.Union[modelmuxer.cache.v1.cache_pb2.LookupResponse, collections.abc.Awaitable[modelmuxer.cache.v1.cache_pb2.LookupResponse]]:
+    ) -> _typing.Union[_cache_pb2.LookupResponse, _abc.Awaitable[_cache_pb2.LookupResponse]]:
         """Looks an answer up."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def Fill(
         self,
-        request_iterator: _MaybeAsyncIterator[modelmuxer.cache.v1.cache_pb2.FillRequest],
+        request_iterator: _MaybeAsyncIterator[_cache_pb2.FillRequest],
         context: _ServicerContext,
-    ) -> typing.Union[modelmuxer.cache.v1.cache_pb2.FillResponse, collections.abc.Awaitable[modelmuxer.cache.v1.cache_pb2.FillResponse]]:
+    ) -> _typing.Union[_cache_pb2.FillResponse, _abc.Awaitable[_cache_pb2.FillResponse]]:
         """Stores an answer: one FillOpen, then its events as they come. Stored only if the last event is completed."""
 
-def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

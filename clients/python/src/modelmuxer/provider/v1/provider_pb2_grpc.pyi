@@ -3,115 +3,99 @@
 isort:skip_file
 The provider-proxy's face: one upstream call, in the canonical form."""
 
-import abc
-import collections.abc
-import grpc
-import grpc.aio
-import modelmuxer.chat.v1.chat_pb2
-import modelmuxer.provider.v1.provider_pb2
-import typing
+from collections import abc as _abc
+from grpc import aio as _aio
+from modelmuxer.chat.v1 import chat_pb2 as _chat_pb2
+from modelmuxer.provider.v1 import provider_pb2 as _provider_pb2
+import abc as _abc_1
+import grpc as _grpc
+import sys
+import typing as _typing
 
-_T = typing.TypeVar("_T")
+if sys.version_info >= (3, 11):
+    from typing import Self as _Self
+else:
+    from typing_extensions import Self as _Self
 
-class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
+_T = _typing.TypeVar("_T")
 
-class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
+class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+
+class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
+
+GRPC_GENERATED_VERSION: str
+GRPC_VERSION: str
 
 class ProviderServiceStub:
     """ProviderService calls providers. It chooses between the deployments that the request allows, never between models.
     A call that fails ends with a gRPC status whose details hold google.rpc.ErrorInfo and an AttemptFailure.
     """
 
-    def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
-    Generate: grpc.UnaryUnaryMultiCallable[
-        modelmuxer.provider.v1.provider_pb2.GenerateRequest,
-        modelmuxer.chat.v1.chat_pb2.ChatResponse,
-    ]
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> ProviderServiceAsyncStub: ...
+    Generate: _grpc.UnaryUnaryMultiCallable[_provider_pb2.GenerateRequest, _chat_pb2.ChatResponse]
     """Makes an answer whole."""
-
-    StreamGenerate: grpc.UnaryStreamMultiCallable[
-        modelmuxer.provider.v1.provider_pb2.GenerateRequest,
-        modelmuxer.chat.v1.chat_pb2.ChatEvent,
-    ]
+    StreamGenerate: _grpc.UnaryStreamMultiCallable[_provider_pb2.GenerateRequest, _chat_pb2.ChatEvent]
     """Makes an answer as its tokens come."""
-
-    CountTokens: grpc.UnaryUnaryMultiCallable[
-        modelmuxer.provider.v1.provider_pb2.CountTokensRequest,
-        modelmuxer.provider.v1.provider_pb2.CountTokensResponse,
-    ]
+    CountTokens: _grpc.UnaryUnaryMultiCallable[_provider_pb2.CountTokensRequest, _provider_pb2.CountTokensResponse]
     """Counts input tokens."""
-
-    WatchProviders: grpc.UnaryStreamMultiCallable[
-        modelmuxer.provider.v1.provider_pb2.WatchProvidersRequest,
-        modelmuxer.provider.v1.provider_pb2.WatchProvidersResponse,
-    ]
+    WatchProviders: _grpc.UnaryStreamMultiCallable[_provider_pb2.WatchProvidersRequest, _provider_pb2.WatchProvidersResponse]
     """Watches the live state of every deployment: the whole state at once, then again about every second."""
 
-class ProviderServiceAsyncStub:
+@_typing.type_check_only
+class ProviderServiceAsyncStub(ProviderServiceStub):
     """ProviderService calls providers. It chooses between the deployments that the request allows, never between models.
     A call that fails ends with a gRPC status whose details hold google.rpc.ErrorInfo and an AttemptFailure.
     """
 
-    Generate: grpc.aio.UnaryUnaryMultiCallable[
-        modelmuxer.provider.v1.provider_pb2.GenerateRequest,
-        modelmuxer.chat.v1.chat_pb2.ChatResponse,
-    ]
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Generate: _aio.UnaryUnaryMultiCallable[_provider_pb2.GenerateRequest, _chat_pb2.ChatResponse]  # type: ignore[assignment]
     """Makes an answer whole."""
-
-    StreamGenerate: grpc.aio.UnaryStreamMultiCallable[
-        modelmuxer.provider.v1.provider_pb2.GenerateRequest,
-        modelmuxer.chat.v1.chat_pb2.ChatEvent,
-    ]
+    StreamGenerate: _aio.UnaryStreamMultiCallable[_provider_pb2.GenerateRequest, _chat_pb2.ChatEvent]  # type: ignore[assignment]
     """Makes an answer as its tokens come."""
-
-    CountTokens: grpc.aio.UnaryUnaryMultiCallable[
-        modelmuxer.provider.v1.provider_pb2.CountTokensRequest,
-        modelmuxer.provider.v1.provider_pb2.CountTokensResponse,
-    ]
+    CountTokens: _aio.UnaryUnaryMultiCallable[_provider_pb2.CountTokensRequest, _provider_pb2.CountTokensResponse]  # type: ignore[assignment]
     """Counts input tokens."""
-
-    WatchProviders: grpc.aio.UnaryStreamMultiCallable[
-        modelmuxer.provider.v1.provider_pb2.WatchProvidersRequest,
-        modelmuxer.provider.v1.provider_pb2.WatchProvidersResponse,
-    ]
+    WatchProviders: _aio.UnaryStreamMultiCallable[_provider_pb2.WatchProvidersRequest, _provider_pb2.WatchProvidersResponse]  # type: ignore[assignment]
     """Watches the live state of every deployment: the whole state at once, then again about every second."""
 
-class ProviderServiceServicer(metaclass=abc.ABCMeta):
+class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
     """ProviderService calls providers. It chooses between the deployments that the request allows, never between models.
     A call that fails ends with a gRPC status whose details hold google.rpc.ErrorInfo and an AttemptFailure.
     """
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def Generate(
         self,
-        request: modelmuxer.provider.v1.provider_pb2.GenerateRequest,
+        request: _provider_pb2.GenerateRequest,
         context: _ServicerContext,
-    ) -> typing.Union[modelmuxer.chat.v1.chat_pb2.ChatResponse, collections.abc.Awaitable[modelmuxer.chat.v1.chat_pb2.ChatResponse]]:
+    ) -> _typing.Union[_chat_pb2.ChatResponse, _abc.Awaitable[_chat_pb2.ChatResponse]]:
         """Makes an answer whole."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def StreamGenerate(
         self,
-        request: modelmuxer.provider.v1.provider_pb2.GenerateRequest,
+        request: _provider_pb2.GenerateRequest,
         context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[modelmuxer.chat.v1.chat_pb2.ChatEvent], collections.abc.AsyncIterator[modelmuxer.chat.v1.chat_pb2.ChatEvent]]:
+    ) -> _typing.Union[_abc.Iterator[_chat_pb2.ChatEvent], _abc.AsyncIterator[_chat_pb2.ChatEvent]]:
         """Makes an answer as its tokens come."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def CountTokens(
         self,
-        request: modelmuxer.provider.v1.provider_pb2.CountTokensRequest,
+        request: _provider_pb2.CountTokensRequest,
         context: _ServicerContext,
-    ) -> typing.Union[modelmuxer.provider.v1.provider_pb2.CountTokensResponse, collections.abc.Awaitable[modelmuxer.provider.v1.provider_pb2.CountTokensResponse]]:
+    ) -> _typing.Union[_provider_pb2.CountTokensResponse, _abc.Awaitable[_provider_pb2.CountTokensResponse]]:
         """Counts input tokens."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def WatchProviders(
         self,
-        request: modelmuxer.provider.v1.provider_pb2.WatchProvidersRequest,
+        request: _provider_pb2.WatchProvidersRequest,
         context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[modelmuxer.provider.v1.provider_pb2.WatchProvidersResponse], collections.abc.AsyncIterator[modelmuxer.provider.v1.provider_pb2.WatchProvidersResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_provider_pb2.WatchProvidersResponse], _abc.AsyncIterator[_provider_pb2.WatchProvidersResponse]]:
         """Watches the live state of every deployment: the whole state at once, then again about every second."""
 
-def add_ProviderServiceServicer_to_server(servicer: ProviderServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+def add_ProviderServiceServicer_to_server(servicer: ProviderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

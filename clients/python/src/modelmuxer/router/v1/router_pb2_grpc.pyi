@@ -3,20 +3,29 @@
 isort:skip_file
 The router's face: what applications call."""
 
-import abc
-import collections.abc
-import grpc
-import grpc.aio
-import modelmuxer.chat.v1.chat_pb2
-import modelmuxer.router.v1.router_pb2
-import typing
+from collections import abc as _abc
+from grpc import aio as _aio
+from modelmuxer.chat.v1 import chat_pb2 as _chat_pb2
+from modelmuxer.router.v1 import router_pb2 as _router_pb2
+import abc as _abc_1
+import grpc as _grpc
+import sys
+import typing as _typing
 
-_T = typing.TypeVar("_T")
+if sys.version_info >= (3, 11):
+    from typing import Self as _Self
+else:
+    from typing_extensions import Self as _Self
 
-class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
+_T = _typing.TypeVar("_T")
 
-class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
+class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+
+class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
+
+GRPC_GENERATED_VERSION: str
+GRPC_VERSION: str
 
 class RouterServiceStub:
     """RouterService answers chats. Metadata: "authorization: Bearer <key>"; optional "traceparent", "x-run-id" and
@@ -24,117 +33,84 @@ class RouterServiceStub:
     Errors carry google.rpc.ErrorInfo (domain "modelmuxer", a reason) and, where it helps to wait, google.rpc.RetryInfo.
     """
 
-    def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
-    Chat: grpc.UnaryUnaryMultiCallable[
-        modelmuxer.chat.v1.chat_pb2.ChatRequest,
-        modelmuxer.chat.v1.chat_pb2.ChatResponse,
-    ]
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> RouterServiceAsyncStub: ...
+    Chat: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ChatRequest, _chat_pb2.ChatResponse]
     """Answers a chat whole."""
-
-    StreamChat: grpc.UnaryStreamMultiCallable[
-        modelmuxer.chat.v1.chat_pb2.ChatRequest,
-        modelmuxer.chat.v1.chat_pb2.ChatEvent,
-    ]
+    StreamChat: _grpc.UnaryStreamMultiCallable[_chat_pb2.ChatRequest, _chat_pb2.ChatEvent]
     """Answers a chat as its tokens come."""
-
-    CountTokens: grpc.UnaryUnaryMultiCallable[
-        modelmuxer.router.v1.router_pb2.CountTokensRequest,
-        modelmuxer.router.v1.router_pb2.CountTokensResponse,
-    ]
+    CountTokens: _grpc.UnaryUnaryMultiCallable[_router_pb2.CountTokensRequest, _router_pb2.CountTokensResponse]
     """Counts the input tokens of a chat: by the provider where it offers that, estimated elsewhere."""
-
-    Explain: grpc.UnaryUnaryMultiCallable[
-        modelmuxer.router.v1.router_pb2.ExplainRequest,
-        modelmuxer.router.v1.router_pb2.ExplainResponse,
-    ]
+    Explain: _grpc.UnaryUnaryMultiCallable[_router_pb2.ExplainRequest, _router_pb2.ExplainResponse]
     """Explains which model a chat would go to, without calling it."""
-
-    ListModels: grpc.UnaryUnaryMultiCallable[
-        modelmuxer.router.v1.router_pb2.ListModelsRequest,
-        modelmuxer.router.v1.router_pb2.ListModelsResponse,
-    ]
+    ListModels: _grpc.UnaryUnaryMultiCallable[_router_pb2.ListModelsRequest, _router_pb2.ListModelsResponse]
     """Lists the models and aliases that the caller may name."""
 
-class RouterServiceAsyncStub:
+@_typing.type_check_only
+class RouterServiceAsyncStub(RouterServiceStub):
     """RouterService answers chats. Metadata: "authorization: Bearer <key>"; optional "traceparent", "x-run-id" and
     "x-operation-id" (the same key, id and body get the same answer for 24 h and are billed once).
     Errors carry google.rpc.ErrorInfo (domain "modelmuxer", a reason) and, where it helps to wait, google.rpc.RetryInfo.
     """
 
-    Chat: grpc.aio.UnaryUnaryMultiCallable[
-        modelmuxer.chat.v1.chat_pb2.ChatRequest,
-        modelmuxer.chat.v1.chat_pb2.ChatResponse,
-    ]
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Chat: _aio.UnaryUnaryMultiCallable[_chat_pb2.ChatRequest, _chat_pb2.ChatResponse]  # type: ignore[assignment]
     """Answers a chat whole."""
-
-    StreamChat: grpc.aio.UnaryStreamMultiCallable[
-        modelmuxer.chat.v1.chat_pb2.ChatRequest,
-        modelmuxer.chat.v1.chat_pb2.ChatEvent,
-    ]
+    StreamChat: _aio.UnaryStreamMultiCallable[_chat_pb2.ChatRequest, _chat_pb2.ChatEvent]  # type: ignore[assignment]
     """Answers a chat as its tokens come."""
-
-    CountTokens: grpc.aio.UnaryUnaryMultiCallable[
-        modelmuxer.router.v1.router_pb2.CountTokensRequest,
-        modelmuxer.router.v1.router_pb2.CountTokensResponse,
-    ]
+    CountTokens: _aio.UnaryUnaryMultiCallable[_router_pb2.CountTokensRequest, _router_pb2.CountTokensResponse]  # type: ignore[assignment]
     """Counts the input tokens of a chat: by the provider where it offers that, estimated elsewhere."""
-
-    Explain: grpc.aio.UnaryUnaryMultiCallable[
-        modelmuxer.router.v1.router_pb2.ExplainRequest,
-        modelmuxer.router.v1.router_pb2.ExplainResponse,
-    ]
+    Explain: _aio.UnaryUnaryMultiCallable[_router_pb2.ExplainRequest, _router_pb2.ExplainResponse]  # type: ignore[assignment]
     """Explains which model a chat would go to, without calling it."""
-
-    ListModels: grpc.aio.UnaryUnaryMultiCallable[
-        modelmuxer.router.v1.router_pb2.ListModelsRequest,
-        modelmuxer.router.v1.router_pb2.ListModelsResponse,
-    ]
+    ListModels: _aio.UnaryUnaryMultiCallable[_router_pb2.ListModelsRequest, _router_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models and aliases that the caller may name."""
 
-class RouterServiceServicer(metaclass=abc.ABCMeta):
+class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     """RouterService answers chats. Metadata: "authorization: Bearer <key>"; optional "traceparent", "x-run-id" and
     "x-operation-id" (the same key, id and body get the same answer for 24 h and are billed once).
     Errors carry google.rpc.ErrorInfo (domain "modelmuxer", a reason) and, where it helps to wait, google.rpc.RetryInfo.
     """
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def Chat(
         self,
-        request: modelmuxer.chat.v1.chat_pb2.ChatRequest,
+        request: _chat_pb2.ChatRequest,
         context: _ServicerContext,
-    ) -> typing.Union[modelmuxer.chat.v1.chat_pb2.ChatResponse, collections.abc.Awaitable[modelmuxer.chat.v1.chat_pb2.ChatResponse]]:
+    ) -> _typing.Union[_chat_pb2.ChatResponse, _abc.Awaitable[_chat_pb2.ChatResponse]]:
         """Answers a chat whole."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def StreamChat(
         self,
-        request: modelmuxer.chat.v1.chat_pb2.ChatRequest,
+        request: _chat_pb2.ChatRequest,
         context: _ServicerContext,
-    ) -> typing.Union[collections.abc.Iterator[modelmuxer.chat.v1.chat_pb2.ChatEvent], collections.abc.AsyncIterator[modelmuxer.chat.v1.chat_pb2.ChatEvent]]:
+    ) -> _typing.Union[_abc.Iterator[_chat_pb2.ChatEvent], _abc.AsyncIterator[_chat_pb2.ChatEvent]]:
         """Answers a chat as its tokens come."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def CountTokens(
         self,
-        request: modelmuxer.router.v1.router_pb2.CountTokensRequest,
+        request: _router_pb2.CountTokensRequest,
         context: _ServicerContext,
-    ) -> typing.Union[modelmuxer.router.v1.router_pb2.CountTokensResponse, collections.abc.Awaitable[modelmuxer.router.v1.router_pb2.CountTokensResponse]]:
+    ) -> _typing.Union[_router_pb2.CountTokensResponse, _abc.Awaitable[_router_pb2.CountTokensResponse]]:
         """Counts the input tokens of a chat: by the provider where it offers that, estimated elsewhere."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def Explain(
         self,
-        request: modelmuxer.router.v1.router_pb2.ExplainRequest,
+        request: _router_pb2.ExplainRequest,
         context: _ServicerContext,
-    ) -> typing.Union[modelmuxer.router.v1.router_pb2.ExplainResponse, collections.abc.Awaitable[modelmuxer.router.v1.router_pb2.ExplainResponse]]:
+    ) -> _typing.Union[_router_pb2.ExplainResponse, _abc.Awaitable[_router_pb2.ExplainResponse]]:
         """Explains which model a chat would go to, without calling it."""
 
-    @abc.abstractmethod
+    @_abc_1.abstractmethod
     def ListModels(
         self,
-        request: modelmuxer.router.v1.router_pb2.ListModelsRequest,
+        request: _router_pb2.ListModelsRequest,
         context: _ServicerContext,
-    ) -> typing.Union[modelmuxer.router.v1.router_pb2.ListModelsResponse, collections.abc.Awaitable[modelmuxer.router.v1.router_pb2.ListModelsResponse]]:
+    ) -> _typing.Union[_router_pb2.ListModelsResponse, _abc.Awaitable[_router_pb2.ListModelsResponse]]:
         """Lists the models and aliases that the caller may name."""
 
-def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,78 @@
+# Everything a person or CI types. Needs Python 3.11 or newer, make and git; all else is set up on first use.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := .tools/uv/bin/uv
+READY := $(VENV)/.ready
+PROTO_BASELINE := protos/baseline.binpb
+
+export UV_PYTHON_DOWNLOADS := never
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint format generate bench soak tools lock baseline clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: $(READY) ## set up and serve the whole mesh on this machine (ARGS="--replicas router=2")
+	@exec $(BIN)/python -m services $(ARGS)
+
+test: $(READY) tools ## set up and run all tests (ARGS="tests/unit -k settings")
+	@$(BIN)/pytest $(ARGS)
+
+lint: $(READY) ## style, types, contracts, stubs
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/buf lint
+	$(BIN)/buf format -d --exit-code
+	$(BIN)/buf breaking --against $(PROTO_BASELINE)
+	$(BIN)/python clients/python/generate.py --check
+
+format: $(READY) ## put code and contracts into shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/buf format -w
+
+generate: $(READY) ## rewrite the generated stubs
+	$(BIN)/python clients/python/generate.py
+
+bench: $(READY) ## measure, beside a bare floor in the same run (SUITE=name for one)
+	@$(BIN)/python -m tests.performance $(SUITE) $(ARGS)
+
+soak: $(READY) ## many requests, flat memory
+	@$(BIN)/python -m tests.performance.soak $(ARGS)
+
+tools: $(READY) ## external programs that tests drive, pinned, into a cache folder
+	@$(BIN)/python -m tests.tools
+
+lock: $(UV) ## renew requirements.lock from pyproject.toml
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --universal --generate-hashes --group dev \
+		pyproject.toml --no-emit-package modelmuxer-client --output-file requirements.lock
+
+baseline: $(READY) ## at a release: the contracts that later changes may not break
+	$(BIN)/buf build --exclude-source-info --output $(PROTO_BASELINE)
+
+clean: ## forget the environment (tools, state and keys stay)
+	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# The environment, exactly as locked. The stamp makes every later run instant.
+$(READY): $(UV) requirements.lock pyproject.toml clients/python/pyproject.toml
+	@echo "Setting up $(VENV); this takes a minute, once"
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
+	@VIRTUAL_ENV=$(VENV) $(UV) pip sync --quiet --require-hashes requirements.lock
+	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps -e . -e clients/python
+	@touch $@
+
+# uv of the locked version, in an environment of its own.
+$(UV): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "ModelMuxer needs Python 3.11 or newer, and $(PYTHON) is: $$($(PYTHON) --version 2>&1)."; \
+		echo "Install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) lacks the venv module: install it (Debian, Ubuntu: apt install python3-venv)."; exit 1; }
+	@$(PYTHON) -m venv .tools/uv
+	@.tools/uv/bin/pip --disable-pip-version-check install --quiet \
+		"uv==$$(sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)"
+	@touch $@

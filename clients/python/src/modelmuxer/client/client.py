@@ -1,0 +1,108 @@
+"""The client: a channel, the caller's key, and the two calls that nearly everybody makes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from types import TracebackType
+from typing import Self
+
+import grpc
+from modelmuxer.chat.v1 import chat_pb2
+from modelmuxer.client.errors import CallError
+from modelmuxer.router.v1 import router_pb2_grpc
+
+_MAX_MESSAGE_BYTES = 32 * 1024 * 1024  # the router's own limit
+_OPTIONS = (
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),  # an idle stream notices a dead router
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+
+
+class Client:
+    """A client of one mesh. Safe to share between tasks of one event loop."""
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:50051",
+        *,
+        api_key: str,
+        credentials: grpc.ChannelCredentials | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        """``credentials`` switch TLS on; ``timeout_s`` is the deadline of each call."""
+        self._metadata = (("authorization", f"Bearer {api_key}"),)
+        self._timeout_s = timeout_s
+        self._channel = (
+            grpc.aio.insecure_channel(address, options=_OPTIONS)
+            if credentials is None
+            else grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+        )
+        self.router = router_pb2_grpc.RouterServiceStub(self._channel)
+        """The generated stub. Its calls take ``metadata=client.metadata()``."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the channel."""
+        await self._channel.close()
+
+    def metadata(self, *, operation_id: str = "", run_id: str = "") -> tuple[tuple[str, str], ...]:
+        """Returns the metadata of a call: the key, the idempotency key, the run."""
+        named = (("x-operation-id", operation_id), ("x-run-id", run_id))
+        return (*self._metadata, *((name, value) for name, value in named if value))
+
+    async def chat(
+        self, request: chat_pb2.ChatRequest | str, *, model: str = "", operation_id: str = "", run_id: str = ""
+    ) -> chat_pb2.ChatResponse:
+        """Answers a chat whole. A string is one user message. Raises CallError."""
+        metadata = self.metadata(operation_id=operation_id, run_id=run_id)
+        try:
+            return await self.router.Chat(_request(request, model), metadata=metadata, timeout=self._timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise CallError.from_rpc(error) from None
+
+    async def stream_chat(
+        self, request: chat_pb2.ChatRequest | str, *, model: str = "", operation_id: str = "", run_id: str = ""
+    ) -> AsyncGenerator[chat_pb2.ChatEvent, None]:
+        """Answers a chat as its tokens come: one started, the answer's events, one completed. Raises CallError.
+
+        Leaving the loop early cancels the call, once the iterator is closed (``contextlib.aclosing``).
+        """
+        metadata = self.metadata(operation_id=operation_id, run_id=run_id)
+        call = self.router.StreamChat(_request(request, model), metadata=metadata, timeout=self._timeout_s)
+        try:
+            async for event in call:
+                yield event
+        except grpc.aio.AioRpcError as error:
+            raise CallError.from_rpc(error) from None
+        finally:
+            call.cancel()
+
+
+def text_message(text: str, role: chat_pb2.Role = chat_pb2.ROLE_USER) -> chat_pb2.Message:
+    """Returns a message of one text."""
+    return chat_pb2.Message(role=role, content=[chat_pb2.Block(text=chat_pb2.Text(text=text))])
+
+
+def text_of(content: Sequence[chat_pb2.Block]) -> str:
+    """Returns the text of an answer, without reasoning or tool calls."""
+    return "".join(block.text.text for block in content if block.HasField("text"))
+
+
+def _request(request: chat_pb2.ChatRequest | str, model: str) -> chat_pb2.ChatRequest:
+    if isinstance(request, str):
+        return chat_pb2.ChatRequest(model=model, messages=[text_message(request)])
+    if model:
+        named = chat_pb2.ChatRequest()
+        named.CopyFrom(request)
+        named.model = model
+        return named
+    return request

@@ -1,0 +1,1 @@
+"""Accounting: who may call, and what every call cost."""

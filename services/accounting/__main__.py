@@ -1,0 +1,50 @@
+"""Wires accounting and runs it."""
+
+import time
+
+from modelmuxer.accounting.v1.accounting_pb2_grpc import (
+    add_AccountingServiceServicer_to_server,
+    add_AdminServiceServicer_to_server,
+)
+
+from services.accounting import keys
+from services.accounting.access import Access
+from services.accounting.claims import Claims
+from services.accounting.policies import PolicyChanges
+from services.accounting.service import AccountingServicer, AdminServicer
+from services.accounting.settings import AccountingSettings
+from services.accounting.stores import Store, StoreError
+from services.accounting.stores.sqlite import SqliteStore
+from services.accounting.sweeper import sweep
+from shared.runner import App, StartError, main
+
+
+async def build(settings: AccountingSettings, app: App) -> None:
+    """Hangs accounting onto the app."""
+    try:
+        store = SqliteStore(settings.ledger_path)
+    except StoreError as error:
+        raise StartError(str(error)) from None
+    app.stack.push_async_callback(store.close)
+    await make_first_key(store, settings)
+    access, changes = Access(store, app.from_mesh), PolicyChanges()
+    accounting = AccountingServicer(store, access, Claims(store, time.time_ns), changes)
+    admin = AdminServicer(store, access, changes)
+    # Registered as public: each method asks for the mesh token, or for it or an admin's key.
+    package = "modelmuxer.accounting.v1"
+    app.serve(add_AccountingServiceServicer_to_server, accounting, f"{package}.AccountingService", public=True)
+    app.serve(add_AdminServiceServicer_to_server, admin, f"{package}.AdminService", public=True)
+    app.on_drain(changes.close)
+    sweeping = sweep(store, interval_s=settings.sweep_interval_s, pending_timeout_s=settings.pending_timeout_s)
+    app.background(sweeping, "sweeper")
+
+
+async def make_first_key(store: Store, settings: AccountingSettings) -> None:
+    """Gives a mesh that never had a key its first one, in a file that only its owner reads."""
+    if not await store.keys("", include_revoked=True):
+        secret = keys.first_secret(settings.key_path)
+        await store.add_key(keys.first_key(secret, time.time_ns()), "first start")
+
+
+if __name__ == "__main__":
+    main("accounting", AccountingSettings, build)

@@ -1,0 +1,212 @@
+"""The gRPC servicers of accounting: proto in, a call of the domain, proto out."""
+
+import base64
+import binascii
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpc import StatusCode
+from modelmuxer.accounting.v1 import accounting_pb2 as pb
+from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceServicer, AdminServiceServicer
+from modelmuxer.chat.v1.chat_pb2 import ChatResponse
+
+from services.accounting import keys
+from services.accounting.access import Access
+from services.accounting.claims import Claims
+from services.accounting.ledger import Amounts
+from services.accounting.operations import Operation, OperationMismatch
+from services.accounting.policies import PolicyChanges
+from services.accounting.stores import EntryQuery, Position, Spend, SpendQuery, Store
+from shared.errors import MeshError, Reason
+from shared.interceptors import Context
+
+_DEFAULT_PAGE = 100
+_MAX_PAGE = 1000
+_MAX_ID_CHARS = 512
+_LONGEST_WAIT_S = 600.0
+_LONGEST_CLAIM_S = 3600
+
+
+class AccountingServicer(AccountingServiceServicer):
+    """Keys, operations and the ledger, for the mesh; reports, for people too."""
+
+    def __init__(self, store: Store, access: Access, claims: Claims, changes: PolicyChanges) -> None:
+        self._store = store
+        self._access = access
+        self._claims = claims
+        self._changes = changes
+
+    async def Authenticate(self, request: pb.AuthenticateRequest, context: Context) -> pb.AuthenticateResponse:
+        self._access.mesh(context)
+        key = await self._store.key_by_sha256(request.key_sha256)
+        if key is None:
+            raise MeshError(Reason.INVALID_KEY, "The key is unknown or revoked.", code=StatusCode.NOT_FOUND)
+        return pb.AuthenticateResponse(principal=keys.principal(key))
+
+    async def WatchPolicies(
+        self, request: pb.WatchPoliciesRequest, context: Context
+    ) -> AsyncIterator[pb.WatchPoliciesResponse]:
+        self._access.mesh(context)
+        async with aclosing(self._changes.watch()) as changes:
+            async for changed in changes:
+                yield pb.WatchPoliciesResponse(changed_key_sha256=changed)
+
+    async def Record(self, request: pb.RecordRequest, context: Context) -> pb.RecordResponse:
+        self._access.mesh(context)
+        return pb.RecordResponse(record_ids=await self._store.record(request.records, time.time_ns()))
+
+    async def ClaimOperation(self, request: pb.ClaimOperationRequest, context: Context) -> pb.ClaimOperationResponse:
+        self._access.mesh(context)
+        _check_id("key_id", request.key_id)
+        _check_id("operation_id", request.operation_id)
+        _check_id("owner", request.owner)
+        ttl_ns = request.ttl.ToNanoseconds()
+        if not 0 < ttl_ns <= _LONGEST_CLAIM_S * 1_000_000_000:
+            raise _malformed("ttl", f"ttl has to be positive and at most {_LONGEST_CLAIM_S} s.")
+        wanted = Operation(
+            key_id=request.key_id,
+            operation_id=request.operation_id,
+            body_sha256=request.body_sha256,
+            owner=request.owner,
+            expires_ns=0,
+        )
+        remaining_s = context.time_remaining()
+        try:
+            answer = await self._claims.take(wanted, ttl_ns, _LONGEST_WAIT_S if remaining_s is None else remaining_s)
+        except OperationMismatch:
+            raise MeshError(
+                Reason.OPERATION_MISMATCH,
+                f'Operation "{request.operation_id}" was sent before with another body; use a new id for another.',
+            ) from None
+        return pb.ClaimOperationResponse(answer=None if answer is None else ChatResponse.FromString(answer))
+
+    async def EndOperation(self, request: pb.EndOperationRequest, context: Context) -> pb.EndOperationResponse:
+        self._access.mesh(context)
+        answer = request.answer.SerializeToString() if request.HasField("answer") else None
+        await self._claims.end(request.key_id, request.operation_id, request.owner, answer)
+        return pb.EndOperationResponse()
+
+    async def GetSpend(self, request: pb.GetSpendRequest, context: Context) -> pb.GetSpendResponse:
+        await self._access.admin(context)
+        query = SpendQuery(
+            group_by=_dimensions(request),
+            start_ns=_nanoseconds("start_time", request.start_time) if request.HasField("start_time") else None,
+            end_ns=_nanoseconds("end_time", request.end_time) if request.HasField("end_time") else None,
+            tenant=request.tenant,
+        )
+        spends = await self._store.spend(query)
+        names = [_name(dimension) for dimension in query.group_by]
+        return pb.GetSpendResponse(
+            rows=[_spend_row(names, spend) for spend in spends],
+            total_nanos=sum(spend.amounts.cost_nanos for spend in spends),
+        )
+
+    async def ListEntries(self, request: pb.ListEntriesRequest, context: Context) -> pb.ListEntriesResponse:
+        await self._access.admin(context)
+        if request.page_size < 0:
+            raise _malformed("page_size", "page_size must not be negative.")
+        size = min(request.page_size or _DEFAULT_PAGE, _MAX_PAGE)
+        query = EntryQuery(
+            limit=size + 1,  # one more tells whether there is a next page
+            after=_position(request.page_token) if request.page_token else None,
+            attempt_id=request.attempt_id,
+            request_id=request.request_id,
+            tenant=request.tenant,
+            state=request.state,
+        )
+        entries = await self._store.entries(query)
+        token = _page_token(entries[size - 1]) if len(entries) > size else ""
+        return pb.ListEntriesResponse(entries=entries[:size], next_page_token=token)
+
+
+class AdminServicer(AdminServiceServicer):
+    """Keys, for whoever manages the mesh."""
+
+    def __init__(self, store: Store, access: Access, changes: PolicyChanges) -> None:
+        self._store = store
+        self._access = access
+        self._changes = changes
+
+    async def CreateKey(self, request: pb.CreateKeyRequest, context: Context) -> pb.CreateKeyResponse:
+        actor = await self._access.admin(context)
+        secret = keys.new_secret()
+        stored = keys.new_key(request, secret, time.time_ns())
+        await self._store.add_key(stored, actor)
+        self._changes.tell(stored.sha256)
+        return pb.CreateKeyResponse(key=stored.key, secret=secret)
+
+    async def ListKeys(self, request: pb.ListKeysRequest, context: Context) -> pb.ListKeysResponse:
+        await self._access.admin(context)
+        return pb.ListKeysResponse(keys=await self._store.keys(request.tenant, request.include_revoked))
+
+    async def RevokeKey(self, request: pb.RevokeKeyRequest, context: Context) -> pb.RevokeKeyResponse:
+        actor = await self._access.admin(context)
+        revoked = await self._store.revoke_key(request.key_id, actor, time.time_ns())
+        if revoked is None:
+            raise MeshError(
+                Reason.MALFORMED_REQUEST,
+                f'There is no key with id "{request.key_id}".',
+                code=StatusCode.NOT_FOUND,
+                field="key_id",
+            )
+        self._changes.tell(revoked.sha256)
+        return pb.RevokeKeyResponse(key=revoked.key)
+
+
+def _dimensions(request: pb.GetSpendRequest) -> tuple[pb.SpendDimension, ...]:
+    known = pb.SpendDimension.values()[1:]
+    for dimension in request.group_by:
+        if dimension not in known:
+            raise _malformed("group_by", f"Dimension {dimension} is not known.")
+    return tuple(dict.fromkeys(request.group_by))
+
+
+def _name(dimension: pb.SpendDimension) -> str:
+    return pb.SpendDimension.Name(dimension).removeprefix("SPEND_DIMENSION_").lower()
+
+
+def _spend_row(names: list[str], spend: Spend) -> pb.SpendRow:
+    sums: Amounts = spend.amounts
+    return pb.SpendRow(
+        group=dict(zip(names, spend.group, strict=True)),
+        cost_nanos=sums.cost_nanos,
+        estimated_nanos=sums.estimated_nanos,
+        saved_nanos=sums.saved_nanos,
+        attempts=sums.attempts,
+        cache_hits=sums.cache_hits,
+        input_tokens=sums.input_tokens,
+        output_tokens=sums.output_tokens,
+    )
+
+
+def _nanoseconds(field: str, time_: Timestamp) -> int:
+    nanoseconds = time_.seconds * 1_000_000_000 + time_.nanos
+    if not 0 <= nanoseconds < 1 << 63:
+        raise _malformed(field, f"{field} is out of range.")
+    return nanoseconds
+
+
+def _page_token(last: pb.Entry) -> str:
+    return base64.urlsafe_b64encode(f"{last.create_time.ToNanoseconds()}:{last.attempt_id}".encode()).decode()
+
+
+def _position(token: str) -> Position:
+    try:
+        created, _, attempt_id = base64.urlsafe_b64decode(token.encode("ascii")).decode().partition(":")
+        created_ns = int(created)
+        if not 0 <= created_ns < 1 << 63:
+            raise ValueError
+        return Position(created_ns, attempt_id)
+    except (ValueError, binascii.Error):
+        raise _malformed("page_token", "page_token is not one that an earlier answer gave.") from None
+
+
+def _check_id(field: str, value: str) -> None:
+    if not 0 < len(value) <= _MAX_ID_CHARS:
+        raise _malformed(field, f"{field} has to be given, and at most {_MAX_ID_CHARS} characters long.")
+
+
+def _malformed(field: str, message: str) -> MeshError:
+    return MeshError(Reason.MALFORMED_REQUEST, message, field=field)

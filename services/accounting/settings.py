@@ -1,0 +1,30 @@
+"""Accounting's settings."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from shared.settings import ServiceSettings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccountingSettings(ServiceSettings):
+    """What accounting adds to every service's settings."""
+
+    service: ClassVar[str] = "accounting"
+
+    ledger_store: str = setting("sqlite", env="LEDGER_STORE", choices=("sqlite",), help="where the ledger is kept")
+    pending_timeout_s: int = setting(
+        3600, env="PENDING_TIMEOUT_S", minimum=1, help="age at which an attempt without an outcome becomes an estimate"
+    )
+    sweep_interval_s: float = setting(
+        30.0, env="SWEEP_INTERVAL_S", minimum=0.05, help="how often old attempts and operations are looked for"
+    )
+
+    @property
+    def ledger_path(self) -> Path:
+        return self.home / "ledger.sqlite"
+
+    @property
+    def key_path(self) -> Path:
+        return self.home / "key"

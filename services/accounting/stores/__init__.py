@@ -1,0 +1,94 @@
+"""What accounting asks of a store. A store keeps; what is kept is the ledger's and the keys' to say."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from modelmuxer.accounting.v1.accounting_pb2 import Entry, EntryState, JournalRecord, Key, SpendDimension
+
+from services.accounting.keys import StoredKey
+from services.accounting.ledger import Amounts
+from services.accounting.operations import Answered, Busy, Granted, Operation
+
+
+class StoreError(Exception):
+    """The store cannot be opened. Says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendQuery:
+    """Which sums. Times are nanoseconds since 1970; the end is not included."""
+
+    group_by: tuple[SpendDimension, ...] = ()
+    start_ns: int | None = None
+    end_ns: int | None = None
+    tenant: str = ""
+
+
+class Spend(NamedTuple):
+    """The sums of one combination: the values grouped by, in their order."""
+
+    group: tuple[str, ...]
+    amounts: Amounts
+
+
+class Position(NamedTuple):
+    """A place in the list of entries, newest first."""
+
+    created_ns: int
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryQuery:
+    """Which entries; empty fields do not filter."""
+
+    limit: int
+    after: Position | None = None
+    attempt_id: str = ""
+    request_id: str = ""
+    tenant: str = ""
+    state: EntryState = 0  # type: ignore[assignment]
+
+
+class Store(Protocol):
+    """A ledger with its keys and operations. Each method is one atomic, durable step."""
+
+    async def record(self, records: Sequence[JournalRecord], now_ns: int) -> list[str]:
+        """Merges facts into the ledger and its sums. Returns the ids of what is kept for good: all of them; those that
+        can be no facts are set aside."""
+
+    async def abandon(self, before_ns: int, now_ns: int) -> int:
+        """Estimates attempts announced before then of whose end nobody told. Returns how many."""
+
+    async def spend(self, query: SpendQuery) -> list[Spend]:
+        """Sums, the dearest first."""
+
+    async def entries(self, query: EntryQuery) -> list[Entry]:
+        """Entries, newest first."""
+
+    async def add_key(self, key: StoredKey, actor: str) -> None:
+        """Keeps a new key, and who made it."""
+
+    async def key_by_sha256(self, sha256: bytes) -> Key | None:
+        """The key of a secret, unless it is revoked."""
+
+    async def keys(self, tenant: str, include_revoked: bool) -> list[Key]:
+        """Keys, newest first; of all tenants if none is named."""
+
+    async def revoke_key(self, key_id: str, actor: str, now_ns: int) -> StoredKey | None:
+        """The key, revoked from now on or from before; None if there is none."""
+
+    async def claim_operation(self, wanted: Operation, now_ns: int) -> Granted | Answered | Busy:
+        """Claims an operation, or says why not. Raises OperationMismatch."""
+
+    async def end_operation(
+        self, key_id: str, operation_id: str, owner: str, answer: bytes | None, now_ns: int
+    ) -> None:
+        """Ends a claim."""
+
+    async def forget_operations(self, now_ns: int) -> int:
+        """Drops claims and answers that have run out. Returns how many."""
+
+    async def close(self) -> None:
+        """Finishes what was begun, and lets go of the store."""

@@ -1,0 +1,629 @@
+"""The ledger in one SQLite file, for one process.
+
+One thread writes: what callers ask while a transaction is being committed shares the next one, so that a disk flush
+serves many. Two more threads read, beside the writer (WAL). Facts are what is kept; an entry's amounts and the sums per
+hour are derived from them in the same transaction, and can be derived again.
+"""
+
+import asyncio
+import os
+import queue
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from modelmuxer.accounting.v1.accounting_pb2 import (
+    ENTRY_STATE_PENDING,
+    SPEND_DIMENSION_DAY,
+    SPEND_DIMENSION_KEY,
+    SPEND_DIMENSION_MODEL,
+    SPEND_DIMENSION_PROVIDER,
+    SPEND_DIMENSION_TENANT,
+    SPEND_DIMENSION_USER,
+    Entry,
+    EntryState,
+    JournalRecord,
+    Key,
+    SpendDimension,
+)
+
+from services.accounting import ledger, operations
+from services.accounting.keys import StoredKey
+from services.accounting.ledger import Amounts, Attempt, Place
+from services.accounting.operations import Answered, Busy, Granted, Operation
+from services.accounting.stores import EntryQuery, Spend, SpendQuery, StoreError
+from shared.lockfile import Locked, lock
+from shared.telemetry import metrics
+
+T = TypeVar("T")
+Connection = sqlite3.Connection
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE schema_version (version INTEGER NOT NULL) STRICT;
+CREATE TABLE entries (
+    attempt_id TEXT PRIMARY KEY,
+    -- facts
+    seen_ns INTEGER NOT NULL,
+    announced_ns INTEGER,
+    estimated_input_tokens INTEGER NOT NULL,
+    context BLOB NOT NULL,
+    provider TEXT NOT NULL,
+    model TEXT NOT NULL,
+    deployment TEXT NOT NULL,
+    region TEXT NOT NULL,
+    outcome BLOB NOT NULL,
+    observed BLOB NOT NULL,
+    saved_nanos INTEGER,
+    abandoned INTEGER NOT NULL,
+    -- derived
+    created_ns INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    user TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    cost_nanos INTEGER NOT NULL,
+    estimated_cost_nanos INTEGER NOT NULL,
+    counted_saved_nanos INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    cache_hits INTEGER NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL
+) STRICT;
+CREATE INDEX entries_by_time ON entries (created_ns, attempt_id);
+CREATE INDEX entries_by_user ON entries (user, created_ns);
+CREATE INDEX entries_by_model ON entries (provider, model);
+CREATE INDEX entries_by_request ON entries (request_id);
+CREATE INDEX entries_pending ON entries (created_ns) WHERE state = 1;
+CREATE TABLE corrections (
+    attempt_id TEXT NOT NULL,
+    corrected_ns INTEGER NOT NULL,
+    from_state INTEGER NOT NULL,
+    to_state INTEGER NOT NULL,
+    delta_nanos INTEGER NOT NULL
+) STRICT;
+CREATE INDEX corrections_by_attempt ON corrections (attempt_id);
+CREATE TABLE sums (
+    hour INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    user TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    model TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    cost_nanos INTEGER NOT NULL,
+    estimated_cost_nanos INTEGER NOT NULL,
+    counted_saved_nanos INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    cache_hits INTEGER NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    PRIMARY KEY (hour, tenant, user, key_id, model, provider)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE rejected (
+    record_id TEXT NOT NULL,
+    rejected_ns INTEGER NOT NULL,
+    why TEXT NOT NULL,
+    record BLOB NOT NULL
+) STRICT;
+CREATE TABLE keys (
+    id TEXT PRIMARY KEY,
+    sha256 BLOB NOT NULL UNIQUE,
+    tenant TEXT NOT NULL,
+    created_ns INTEGER NOT NULL,
+    revoked_ns INTEGER,
+    key BLOB NOT NULL
+) STRICT;
+CREATE TABLE audit (at_ns INTEGER NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL, subject TEXT NOT NULL) STRICT;
+CREATE TABLE operations (
+    key_id TEXT NOT NULL,
+    operation_id TEXT NOT NULL,
+    body_sha256 BLOB NOT NULL,
+    owner TEXT NOT NULL,
+    expires_ns INTEGER NOT NULL,
+    answer BLOB,
+    PRIMARY KEY (key_id, operation_id)
+) STRICT;
+CREATE INDEX operations_by_end ON operations (expires_ns);
+"""
+
+_FACTS = (
+    *("attempt_id", "seen_ns", "announced_ns", "estimated_input_tokens", "context"),
+    *("provider", "model", "deployment", "region", "outcome", "observed", "saved_nanos", "abandoned"),
+)
+_AMOUNTS = (
+    *("cost_nanos", "estimated_cost_nanos", "counted_saved_nanos", "attempts", "cache_hits"),
+    *("input_tokens", "output_tokens"),
+)
+_DERIVED = ("created_ns", "state", "tenant", "user", "key_id", "request_id", *_AMOUNTS)
+_COLUMNS = (*_FACTS, *_DERIVED)
+_GROUPS: dict[SpendDimension, str] = {
+    SPEND_DIMENSION_MODEL: "model",
+    SPEND_DIMENSION_USER: "user",
+    SPEND_DIMENSION_DAY: "hour / 24",
+    SPEND_DIMENSION_TENANT: "tenant",
+    SPEND_DIMENSION_KEY: "key_id",
+    SPEND_DIMENSION_PROVIDER: "provider",
+}
+
+# Statements are made of the names above alone; values are always bound.
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM entries"  # noqa: S608
+_UPSERT = (
+    f"INSERT INTO entries ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608
+    f"ON CONFLICT (attempt_id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"
+)
+_ADD_TO_SUMS = (
+    f"INSERT INTO sums (hour, tenant, user, key_id, model, provider, {', '.join(_AMOUNTS)}) "  # noqa: S608
+    f"VALUES ({', '.join('?' * (6 + len(_AMOUNTS)))}) ON CONFLICT DO UPDATE SET "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in _AMOUNTS)
+)
+_NANOS_PER_HOUR = 3_600_000_000_000
+_PARAMETERS = 500  # of one statement
+_GROUP_COMMIT = 64
+_READERS = 2
+_SWEEP = 500
+
+
+class _Account(NamedTuple):
+    """The row of sums that an entry adds to."""
+
+    hour: int
+    tenant: str
+    user: str
+    key_id: str
+    model: str
+    provider: str
+
+
+class _Line(NamedTuple):
+    """An attempt as it stands in the ledger."""
+
+    attempt: Attempt
+    created_ns: int
+    state: int
+    tenant: str
+    user: str
+    key_id: str
+    request_id: str
+    amounts: Amounts
+
+    @property
+    def account(self) -> _Account:
+        place = self.attempt.place
+        hour = ledger.hour_of(self.created_ns)
+        return _Account(hour, self.tenant, self.user, self.key_id, place.model, place.provider)
+
+
+class SqliteStore:
+    """A Store in a SQLite file. Raises StoreError if another process has it or a newer release wrote it."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock = lock(path.with_suffix(".lock"))
+        except Locked as error:
+            raise StoreError(str(error)) from None
+        try:
+            self._writer = _Writer(path)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self._local = threading.local()
+        self._reading: list[Connection] = []
+        self._readers = ThreadPoolExecutor(_READERS, "ledger reader", self._open_reader, (path,))
+
+    async def record(self, records: Sequence[JournalRecord], now_ns: int) -> list[str]:
+        await self._writer.run(lambda db: _record(db, records, now_ns))
+        return [record.id for record in records]
+
+    async def abandon(self, before_ns: int, now_ns: int) -> int:
+        abandoned = 0
+        while found := await self._writer.run(lambda db: _abandon(db, before_ns, now_ns)):
+            abandoned += found
+        return abandoned
+
+    async def spend(self, query: SpendQuery) -> list[Spend]:
+        return await self._read(lambda db: _spend(db, query))
+
+    async def entries(self, query: EntryQuery) -> list[Entry]:
+        return await self._read(lambda db: _entries(db, query))
+
+    async def add_key(self, key: StoredKey, actor: str) -> None:
+        await self._writer.run(lambda db: _add_key(db, key, actor))
+
+    async def key_by_sha256(self, sha256: bytes) -> Key | None:
+        return await self._read(lambda db: _key_by_sha256(db, sha256))
+
+    async def keys(self, tenant: str, include_revoked: bool) -> list[Key]:
+        return await self._read(lambda db: _keys(db, tenant, include_revoked))
+
+    async def revoke_key(self, key_id: str, actor: str, now_ns: int) -> StoredKey | None:
+        return await self._writer.run(lambda db: _revoke_key(db, key_id, actor, now_ns))
+
+    async def claim_operation(self, wanted: Operation, now_ns: int) -> Granted | Answered | Busy:
+        return await self._writer.run(lambda db: _claim(db, wanted, now_ns))
+
+    async def end_operation(
+        self, key_id: str, operation_id: str, owner: str, answer: bytes | None, now_ns: int
+    ) -> None:
+        await self._writer.run(lambda db: _end(db, key_id, operation_id, owner, answer, now_ns))
+
+    async def forget_operations(self, now_ns: int) -> int:
+        return await self._writer.run(
+            lambda db: db.execute("DELETE FROM operations WHERE expires_ns <= ?", (now_ns,)).rowcount
+        )
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._writer.stop)
+        await asyncio.to_thread(self._readers.shutdown)
+        for db in self._reading:
+            db.close()
+        os.close(self._lock)
+
+    async def _read(self, work: Callable[[Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, lambda: work(self._local.db))
+
+    def _open_reader(self, path: Path) -> None:
+        db = _connect(path)
+        db.execute("PRAGMA query_only = ON")
+        self._local.db = db
+        self._reading.append(db)
+
+
+class _Job(NamedTuple):
+    work: Callable[[Connection], Any]
+    future: "Future[Any]"
+
+
+class _Writer:
+    """The one thread that writes."""
+
+    def __init__(self, path: Path) -> None:
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._db = _open(path)
+        self._thread = threading.Thread(target=self._work, name="ledger writer", daemon=True)
+        self._thread.start()
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Runs `work` in a transaction, and returns when that is on disk."""
+        future: Future[T] = Future()
+        self._jobs.put(_Job(work, future))
+        return await asyncio.shield(asyncio.wrap_future(future))  # a caller that leaves takes back nothing
+
+    def stop(self) -> None:
+        """Finishes what was asked for, and closes the file."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (first := self._jobs.get()) is not None:
+            jobs = [first]
+            while len(jobs) < _GROUP_COMMIT and not self._jobs.empty():
+                following = self._jobs.get()
+                if following is None:
+                    self._jobs.put(None)
+                    break
+                jobs.append(following)
+            self._commit(jobs)
+        self._db.close()
+
+    def _commit(self, jobs: list[_Job]) -> None:
+        """One transaction for all; a job that fails takes back its own part alone."""
+        ended: list[tuple[_Job, Any, Exception | None]] = []
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            ended.extend((job, *self._attempt(job)) for job in jobs)
+            self._db.execute("COMMIT")
+        except Exception as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            ended = [(job, None, error) for job in jobs]
+        for job, result, failure in ended:
+            if failure is None:
+                job.future.set_result(result)
+            else:
+                job.future.set_exception(failure)
+
+    def _attempt(self, job: _Job) -> tuple[Any, Exception | None]:
+        self._db.execute("SAVEPOINT job")
+        try:
+            result, failure = job.work(self._db), None
+        except Exception as error:
+            self._db.execute("ROLLBACK TO job")
+            result, failure = None, error
+        self._db.execute("RELEASE job")
+        return result, failure
+
+
+def _connect(path: Path) -> Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    db.executescript("PRAGMA busy_timeout = 5000; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY")
+    return db
+
+
+def _open(path: Path) -> Connection:
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        db = _connect(path)
+        # What is acknowledged leaves the journals, so it has to be on disk by then.
+        db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
+        _prepare(db, path)
+    except (OSError, sqlite3.DatabaseError) as error:
+        raise StoreError(f"{path} cannot be used as a ledger: {error}.") from None
+    return db
+
+
+def _prepare(db: Connection, path: Path) -> None:
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_version'").fetchone():
+        db.executescript(f"BEGIN; {_SCHEMA}")
+        db.execute("INSERT INTO schema_version VALUES (?)", (SCHEMA_VERSION,))
+        db.execute("COMMIT")
+        return
+    (version,) = db.execute("SELECT version FROM schema_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} was written by a newer release (schema {version}, this one knows {SCHEMA_VERSION}): "
+            "run that release or a later one."
+        )
+
+
+def _record(db: Connection, records: Iterable[JournalRecord], now_ns: int) -> None:
+    attempts: list[Attempt] = []
+    for record in records:
+        try:
+            attempts.append(ledger.attempt_of(record))
+        except ledger.MalformedRecord as error:
+            row = (record.id, now_ns, str(error), record.SerializeToString())
+            db.execute("INSERT INTO rejected VALUES (?, ?, ?, ?)", row)
+    _write(db, ledger.merge_all(attempts), now_ns)
+
+
+def _abandon(db: Connection, before_ns: int, now_ns: int) -> int:
+    rows = db.execute(
+        f"{_SELECT} WHERE state = {ENTRY_STATE_PENDING} AND created_ns < ? LIMIT {_SWEEP}", (before_ns,)
+    ).fetchall()
+    attempts = [_line_of(row).attempt for row in rows]
+    _write(db, {attempt.id: replace(attempt, abandoned=True) for attempt in attempts}, now_ns)
+    return len(rows)
+
+
+def _write(db: Connection, told: dict[str, Attempt], now_ns: int) -> None:
+    """Merges what was told into what stands, and brings amounts and sums up to date."""
+    standing = {line.attempt.id: line for line in _lines(db, list(told))}
+    rows: list[tuple[Any, ...]] = []
+    corrections: list[tuple[Any, ...]] = []
+    sums: dict[_Account, Amounts] = {}
+    states: Counter[int] = Counter()
+    for attempt in told.values():
+        before = standing.get(attempt.id)
+        merged = ledger.merge(before.attempt, attempt) if before else attempt
+        if before and merged == before.attempt:
+            continue
+        after = _line(merged)
+        rows.append(_row(after))
+        if before:
+            _add(sums, before.account, before.amounts, -1)
+            if before.state != ENTRY_STATE_PENDING and (before.state, before.amounts.cost_nanos) != (
+                after.state,
+                after.amounts.cost_nanos,
+            ):
+                delta = after.amounts.cost_nanos - before.amounts.cost_nanos
+                corrections.append((attempt.id, now_ns, before.state, after.state, delta))
+        _add(sums, after.account, after.amounts, 1)
+        if before is None or before.state != after.state:
+            states[after.state] += 1
+    db.executemany(_UPSERT, rows)
+    db.executemany("INSERT INTO corrections VALUES (?, ?, ?, ?, ?)", corrections)
+    db.executemany(_ADD_TO_SUMS, ((*account, *amounts) for account, amounts in sums.items() if any(amounts)))
+    for state, count in states.items():
+        name = EntryState.Name(state).removeprefix("ENTRY_STATE_").lower()
+        metrics.LEDGER_ENTRIES.labels(name).inc(count)
+
+
+def _add(sums: dict[_Account, Amounts], account: _Account, amounts: Amounts, sign: int) -> None:
+    known = sums.get(account, Amounts())
+    sums[account] = Amounts(*(one + sign * other for one, other in zip(known, amounts, strict=True)))
+
+
+def _lines(db: Connection, ids: list[str]) -> Iterator[_Line]:
+    for start in range(0, len(ids), _PARAMETERS):
+        some = ids[start : start + _PARAMETERS]
+        yield from map(_line_of, db.execute(f"{_SELECT} WHERE attempt_id IN ({', '.join('?' * len(some))})", some))
+
+
+def _line(attempt: Attempt) -> _Line:
+    entry = ledger.entry(attempt)
+    who = entry.principal
+    return _Line(
+        attempt,
+        attempt.created_ns,
+        entry.state,
+        who.tenant,
+        who.user,
+        who.key_id,
+        entry.request_id,
+        ledger.amounts(entry),
+    )
+
+
+def _row(line: _Line) -> tuple[Any, ...]:
+    attempt = line.attempt
+    return (
+        *(attempt.id, attempt.seen_ns, attempt.announced_ns, attempt.estimated_input_tokens, attempt.context),
+        *(*attempt.place, attempt.outcome, attempt.observed, attempt.saved_nanos, attempt.abandoned),
+        *(line.created_ns, line.state, line.tenant, line.user, line.key_id, line.request_id, *line.amounts),
+    )
+
+
+def _line_of(row: tuple[Any, ...]) -> _Line:
+    attempt = Attempt(
+        id=row[0],
+        seen_ns=row[1],
+        announced_ns=row[2],
+        estimated_input_tokens=row[3],
+        context=row[4],
+        place=Place(*row[5:9]),
+        outcome=row[9],
+        observed=row[10],
+        saved_nanos=row[11],
+        abandoned=bool(row[12]),
+    )
+    created_ns, state, tenant, user, key_id, request_id = row[13:19]
+    return _Line(attempt, created_ns, state, tenant, user, key_id, request_id, Amounts(*row[19:]))
+
+
+def _spend(db: Connection, query: SpendQuery) -> list[Spend]:
+    names = [_GROUPS[dimension] for dimension in query.group_by]
+    parts, values = _parts(query.start_ns, query.end_ns)
+    where = ""
+    if query.tenant:
+        where = "WHERE tenant = ?"
+        values.append(query.tenant)
+    sums = ", ".join(f"SUM({name})" for name in _AMOUNTS)
+    select = f"SELECT {', '.join([*names, sums])} FROM ({parts}) {where}"  # noqa: S608
+    if names:
+        columns = ", ".join(names)
+        # Amounts that a correction moved elsewhere leave a row of zeros behind.
+        counted = "SUM(attempts) + SUM(cache_hits) > 0"
+        select += f" GROUP BY {columns} HAVING {counted} ORDER BY SUM(cost_nanos) DESC, {columns}"
+    return [_spend_of(query.group_by, row) for row in db.execute(select, values) if row[-1] is not None]
+
+
+def _parts(start_ns: int | None, end_ns: int | None) -> tuple[str, list[int | str]]:
+    """Whole hours from the sums, and the pieces of hours at both ends from the entries."""
+    first = None if start_ns is None else -(-start_ns // _NANOS_PER_HOUR)
+    last = None if end_ns is None else end_ns // _NANOS_PER_HOUR
+    sums = f"SELECT hour, tenant, user, key_id, model, provider, {', '.join(_AMOUNTS)} FROM sums"  # noqa: S608
+    entries = (
+        f"SELECT created_ns / {_NANOS_PER_HOUR} AS hour, tenant, user, key_id, model, provider, "  # noqa: S608
+        f"{', '.join(_AMOUNTS)} FROM entries WHERE created_ns >= ? AND created_ns < ?"
+    )
+    if start_ns is not None and end_ns is not None and first is not None and last is not None and first > last:
+        return entries, [start_ns, end_ns]
+    parts: list[str] = []
+    values: list[int | str] = []
+    conditions: list[str] = []
+    if first is not None and start_ns is not None:
+        conditions.append(f"hour >= {first}")
+        parts.append(entries)
+        values += [start_ns, first * _NANOS_PER_HOUR]
+    if last is not None and end_ns is not None:
+        conditions.append(f"hour < {last}")
+        parts.append(entries)
+        values += [last * _NANOS_PER_HOUR, end_ns]
+    whole = f"{sums} WHERE {' AND '.join(conditions)}" if conditions else sums
+    return " UNION ALL ".join([*parts, whole]), values
+
+
+def _spend_of(group_by: tuple[SpendDimension, ...], row: tuple[Any, ...]) -> Spend:
+    group = tuple(
+        ledger.day_of(value * 24) if dimension == SPEND_DIMENSION_DAY else value
+        for dimension, value in zip(group_by, row, strict=False)
+    )
+    return Spend(group, Amounts(*row[len(group) :]))
+
+
+def _entries(db: Connection, query: EntryQuery) -> list[Entry]:
+    conditions: list[str] = []
+    values: list[Any] = []
+    filters = {
+        "attempt_id": query.attempt_id,
+        "request_id": query.request_id,
+        "tenant": query.tenant,
+        "state": query.state,
+    }
+    for name, value in filters.items():
+        if value:
+            conditions.append(f"{name} = ?")
+            values.append(value)
+    if query.after:
+        conditions.append("(created_ns, attempt_id) < (?, ?)")
+        values += query.after
+    where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
+    select = f"{_SELECT} {where}ORDER BY created_ns DESC, attempt_id DESC LIMIT ?"
+    return [ledger.entry(_line_of(row).attempt) for row in db.execute(select, (*values, query.limit))]
+
+
+def _add_key(db: Connection, stored: StoredKey, actor: str) -> None:
+    key = stored.key
+    created_ns = key.create_time.ToNanoseconds()
+    row = (key.id, stored.sha256, key.tenant, created_ns, key.SerializeToString())
+    db.execute("INSERT INTO keys (id, sha256, tenant, created_ns, key) VALUES (?, ?, ?, ?, ?)", row)
+    db.execute("INSERT INTO audit VALUES (?, ?, 'create_key', ?)", (created_ns, actor, key.id))
+
+
+def _key_by_sha256(db: Connection, sha256: bytes) -> Key | None:
+    row = db.execute("SELECT key, revoked_ns FROM keys WHERE sha256 = ? AND revoked_ns IS NULL", (sha256,)).fetchone()
+    return _key(*row) if row else None
+
+
+def _keys(db: Connection, tenant: str, include_revoked: bool) -> list[Key]:
+    rows = db.execute(
+        "SELECT key, revoked_ns FROM keys WHERE (tenant = ?1 OR ?1 = '') AND (?2 OR revoked_ns IS NULL) "
+        "ORDER BY created_ns DESC, id DESC",
+        (tenant, include_revoked),
+    )
+    return [_key(*row) for row in rows]
+
+
+def _revoke_key(db: Connection, key_id: str, actor: str, now_ns: int) -> StoredKey | None:
+    row = db.execute("SELECT sha256, key, revoked_ns FROM keys WHERE id = ?", (key_id,)).fetchone()
+    if row is None:
+        return None
+    sha256, key, revoked_ns = row
+    if revoked_ns is None:
+        revoked_ns = now_ns
+        db.execute("UPDATE keys SET revoked_ns = ? WHERE id = ?", (now_ns, key_id))
+        db.execute("INSERT INTO audit VALUES (?, ?, 'revoke_key', ?)", (now_ns, actor, key_id))
+    return StoredKey(_key(key, revoked_ns), sha256)
+
+
+def _key(serialized: bytes, revoked_ns: int | None) -> Key:
+    key = Key.FromString(serialized)
+    if revoked_ns is not None:
+        key.revoke_time.FromNanoseconds(revoked_ns)
+    return key
+
+
+def _claim(db: Connection, wanted: Operation, now_ns: int) -> Granted | Answered | Busy:
+    verdict = operations.claim(_operation(db, wanted.key_id, wanted.operation_id), wanted, now_ns)
+    if isinstance(verdict, Granted):
+        _keep_operation(db, verdict.operation)
+    return verdict
+
+
+def _end(db: Connection, key_id: str, operation_id: str, owner: str, answer: bytes | None, now_ns: int) -> None:
+    standing = _operation(db, key_id, operation_id)
+    ended = operations.end(standing, owner, answer, now_ns)
+    if ended is None:
+        db.execute("DELETE FROM operations WHERE key_id = ? AND operation_id = ?", (key_id, operation_id))
+    elif ended != standing:
+        _keep_operation(db, ended)
+
+
+def _operation(db: Connection, key_id: str, operation_id: str) -> Operation | None:
+    row = db.execute(
+        "SELECT body_sha256, owner, expires_ns, answer FROM operations WHERE key_id = ? AND operation_id = ?",
+        (key_id, operation_id),
+    ).fetchone()
+    if row is None:
+        return None
+    body_sha256, owner, expires_ns, answer = row
+    return Operation(
+        key_id=key_id,
+        operation_id=operation_id,
+        body_sha256=body_sha256,
+        owner=owner,
+        expires_ns=expires_ns,
+        answer=answer,
+    )
+
+
+def _keep_operation(db: Connection, each: Operation) -> None:
+    row = (each.key_id, each.operation_id, each.body_sha256, each.owner, each.expires_ns, each.answer)
+    db.execute("INSERT OR REPLACE INTO operations VALUES (?, ?, ?, ?, ?, ?)", row)

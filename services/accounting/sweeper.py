@@ -1,0 +1,26 @@
+"""Looks, from time to time, for what nobody will end any more: attempts without an outcome, operations that ran out."""
+
+import asyncio
+import logging
+import time
+from typing import NoReturn
+
+from services.accounting.stores import Store
+
+log = logging.getLogger(__name__)
+
+
+async def sweep(store: Store, *, interval_s: float, pending_timeout_s: int) -> NoReturn:
+    """Sweeps until cancelled. An attempt that is announced and silent for `pending_timeout_s` becomes an estimate; an
+    outcome that comes later still replaces it."""
+    while True:
+        now_ns = time.time_ns()
+        try:
+            abandoned = await store.abandon(now_ns - pending_timeout_s * 1_000_000_000, now_ns)
+            await store.forget_operations(now_ns)
+        except Exception:
+            log.exception("A sweep failed; the next one tries again")
+        else:
+            if abandoned:
+                log.warning("%d attempts never got an outcome; they are estimated", abandoned)
+        await asyncio.sleep(interval_s)

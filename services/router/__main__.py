@@ -1,0 +1,76 @@
+"""The router: settings, wiring, runner."""
+
+from __future__ import annotations
+
+import os
+
+from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceStub
+from modelmuxer.cache.v1.cache_pb2_grpc import CacheServiceStub
+from modelmuxer.provider.v1.provider_pb2_grpc import ProviderServiceStub
+from modelmuxer.router.v1.router_pb2_grpc import add_RouterServiceServicer_to_server
+
+from services.router import http
+from services.router.engine import Engine
+from services.router.operations import Operations
+from services.router.principals import Principals
+from services.router.providers import LiveModels
+from services.router.response_cache import ResponseCache
+from services.router.service import RouterService
+from services.router.settings import RouterSettings
+from shared import catalogue
+from shared.journal import Journal
+from shared.runner import App, main
+from shared.settings import SettingsError
+from shared.shipper import Shipper
+
+SERVICE = "modelmuxer.router.v1.RouterService"
+
+
+async def build(settings: RouterSettings, app: App) -> None:
+    """Hangs the router onto its process."""
+    accounting = AccountingServiceStub(app.channel(settings.accounting_address))
+    proxy = ProviderServiceStub(app.channel(settings.provider_proxy_address))
+    cache = ResponseCache(
+        CacheServiceStub(app.channel(settings.cache_address)),
+        timeout_s=settings.cache_timeout_s,
+    )
+    journal = Journal(
+        settings.home / "journal" / f"router-{app.port}",
+        witness=app.replica,
+        max_bytes=settings.journal_max_bytes,
+        fsync=settings.journal_fsync,
+    )
+    app.stack.callback(journal.close)
+    shipper = Shipper(journal, accounting)
+    app.stack.push_async_callback(shipper.drain, 5.0)
+    app.background(shipper.run(), "journal shipper")
+    principals, live = Principals(accounting), LiveModels(proxy)
+    app.background(principals.watch(), "watch on keys")
+    app.background(live.watch(), "watch on providers")
+    operations = Operations(accounting, replica=app.replica)
+    app.stack.push_async_callback(operations.drain)
+    app.stack.push_async_callback(cache.drain)
+    engine = Engine(
+        settings=settings,
+        catalogue=_catalogue(settings),
+        principals=principals,
+        live=live,
+        cache=cache,
+        operations=operations,
+        proxy=proxy,
+        journal=journal,
+    )
+    app.background(catalogue.watch(settings.config, os.environ, engine.use), "catalogue watch")
+    app.serve(add_RouterServiceServicer_to_server, RouterService(engine), SERVICE, public=True)
+    await http.serve(app, settings, engine)
+
+
+def _catalogue(settings: RouterSettings) -> catalogue.Catalogue:
+    try:
+        return catalogue.load(settings.config, os.environ)
+    except catalogue.CatalogueError as error:
+        raise SettingsError(error.problems) from None
+
+
+if __name__ == "__main__":
+    main("router", RouterSettings, build)

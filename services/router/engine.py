@@ -1,0 +1,390 @@
+"""The walk of a request: authorise, shortlist, look up, choose, attempt, settle, complete.
+
+Both faces use this and nothing else of the router. Every method raises MeshError, and a stream may do so anywhere; a
+stream that ends without an error has ended with `completed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, NoReturn
+
+import grpc
+from modelmuxer.accounting.v1.accounting_pb2 import SCOPE_CHAT, CacheHit, JournalRecord, Principal
+from modelmuxer.cache.v1.cache_pb2 import CacheKey, LookupResponse
+from modelmuxer.chat.v1.chat_pb2 import CacheInfo, ChatEvent, ChatRequest, ChatResponse
+from modelmuxer.provider.v1 import provider_pb2
+from modelmuxer.router.v1 import router_pb2
+
+from services.router import cacheability, listing, strategies
+from services.router.attempts import PROVIDER_WIDE, Attempt, Order, billing_context
+from services.router.cache_key import answer_digest, body_digest
+from services.router.call import Call, mint_attempt_id
+from services.router.decisions import Decisions
+from services.router.observation import Observation
+from services.router.operations import Operations, check_operation_id
+from services.router.principals import Principals
+from services.router.providers import LiveModels
+from services.router.recording import Recording
+from services.router.response_cache import ResponseCache
+from services.router.retry_budget import RetryBudget
+from services.router.scoring import Option, Size
+from services.router.settings import RouterSettings
+from services.router.shortlist import Asked, effective_cap, narrow, no_candidate
+from services.router.validation import validate
+from services.router.walk import Walk
+from shared.catalogue import Catalogue, Model
+from shared.errors import MeshError, Reason
+from shared.journal import Journal
+from shared.pricing import estimate_nanos
+from shared.telemetry import metrics
+from shared.tokens import estimate_input_tokens, estimate_message
+from shared.transcript import Transcript, replay
+
+if TYPE_CHECKING:
+    from modelmuxer.provider.v1.provider_pb2_grpc import ProviderServiceAsyncStub
+
+EXPECTED_OUTPUT_TOKENS = 512  # for prices and times before the answer is known
+BACKOFF_S = 0.1
+COUNT_TIMEOUT_S = 30.0
+
+Events = AsyncGenerator[ChatEvent, None]
+
+
+class Engine:
+    """What a router does."""
+
+    def __init__(
+        self,
+        *,
+        settings: RouterSettings,
+        catalogue: Catalogue,
+        principals: Principals,
+        live: LiveModels,
+        cache: ResponseCache,
+        operations: Operations,
+        proxy: ProviderServiceAsyncStub,
+        journal: Journal,
+    ) -> None:
+        self.settings = settings
+        self._catalogue = catalogue
+        self._principals = principals
+        self._live = live
+        self._cache = cache
+        self._operations = operations
+        self._proxy = proxy
+        self._journal = journal
+        self._retries = RetryBudget()
+        self._decisions = Decisions(ttl_s=settings.routing_cache_ttl_s if settings.enable_routing_cache else 0)
+
+    def use(self, catalogue: Catalogue) -> None:
+        """Puts another catalogue in force. A walk under way keeps the one that it began with."""
+        self._catalogue = catalogue
+
+    # --- what the faces call ---
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """Whose key it is ("Bearer <key>"). Raises MISSING_KEY, INVALID_KEY, ACCOUNTING_UNAVAILABLE."""
+        return await self._principals.authenticate(authorization)
+
+    def stream_chat(self, call: Call, chat: ChatRequest) -> Events:
+        """One `started`, the provider's events as they are, one `completed`. Closing it cancels the provider's call."""
+        self._admit(call, chat)
+        if call.operation_id:
+            return self._operations.join(call, body_digest(chat), lambda lasting: self._stream(lasting, chat))
+        return self._stream(call, chat)
+
+    async def chat(self, call: Call, chat: ChatRequest) -> ChatResponse:
+        """The whole answer. Cancelling it cancels the provider's call."""
+        self._admit(call, chat)
+        if not call.operation_id:
+            return await self._answer(call, chat)
+        transcript = Transcript()
+        async with aclosing(self.stream_chat(call, chat)) as events:
+            async for event in events:
+                transcript.add(event)
+        return transcript.response
+
+    async def count_tokens(self, call: Call, chat: ChatRequest) -> router_pb2.CountTokensResponse:
+        """Input tokens, counted for the model that the chat would go to."""
+        self._admit(call, chat)
+        walk = self._begin(call, chat)
+        self._choose(walk)
+        model = walk.models[0].id
+        request = provider_pb2.CountTokensRequest(model=model, chat=chat)
+        try:
+            count = await self._proxy.CountTokens(request, timeout=min(COUNT_TIMEOUT_S, call.remaining_s()))
+        except grpc.aio.AioRpcError as error:
+            raise MeshError.from_rpc(error, Reason.PROVIDER_PROXY_UNAVAILABLE) from None
+        return router_pb2.CountTokensResponse(input_tokens=count.input_tokens, source=count.source, model=model)
+
+    async def explain(self, call: Call, chat: ChatRequest) -> router_pb2.ExplainResponse:
+        """The choice that would be made now."""
+        self._admit(call, chat)
+        walk = self._begin(call, chat)
+        self._choose(walk)
+        return router_pb2.ExplainResponse(decision=walk.decision())
+
+    async def list_models(self, call: Call) -> router_pb2.ListModelsResponse:
+        """What the caller's key may name."""
+        self._authorise(call)
+        return listing.list_models(self._catalogue, self._live, call.principal.models)
+
+    # --- the walk ---
+
+    async def _stream(self, call: Call, chat: ChatRequest) -> Events:
+        with Observation(call, chat, stream=True) as seen:
+            walk = seen.walk = self._begin(call, chat)
+            answer = await self._look_up(walk)
+            if answer is not None:
+                for event in replay(answer):
+                    yield event
+                return
+            self._choose(walk)
+            recording = Recording() if walk.plan.store else None
+            async with aclosing(self._attempts(walk, seen)) as events:
+                async for event in events:
+                    if recording is not None:
+                        recording.add(event)
+                    yield event
+            if recording is not None:
+                self._fill(walk, recording.answer())
+
+    async def _answer(self, call: Call, chat: ChatRequest) -> ChatResponse:
+        with Observation(call, chat, stream=False) as seen:
+            walk = seen.walk = self._begin(call, chat)
+            answer = await self._look_up(walk)
+            if answer is None:
+                self._choose(walk)
+                answer = await self._whole_attempts(walk)
+                self._fill(walk, answer)
+            return answer
+
+    def _admit(self, call: Call, chat: ChatRequest) -> None:
+        self._authorise(call)
+        check_operation_id(call.operation_id)
+        validate(chat)
+        if chat.routing.strategy:
+            strategies.check_strategy(chat.routing.strategy)
+
+    def _authorise(self, call: Call) -> None:
+        if SCOPE_CHAT not in call.principal.scopes:
+            raise MeshError(Reason.KEY_NOT_ALLOWED, "This key may not call models; use one of chat scope.")
+
+    def _begin(self, call: Call, chat: ChatRequest) -> Walk:
+        """Resolves what is asked for and finds who could answer it."""
+        catalogue = self._catalogue
+        asked, shortlist = self._decisions.static(catalogue, call.principal, chat)
+        size = _size(chat)
+        shortlist = narrow(shortlist, self._live.of, size.input)
+        if not shortlist.candidates:
+            raise no_candidate(asked, shortlist.excluded)
+        alias = asked.alias
+        return Walk(
+            call=call,
+            chat=chat,
+            catalogue_version=catalogue.version,
+            asked=asked,
+            shortlist=shortlist,
+            size=size,
+            caps=(
+                chat.max_output_tokens if chat.HasField("max_output_tokens") else None,
+                call.principal.max_output_tokens if call.principal.HasField("max_output_tokens") else None,
+                alias.max_output_tokens if alias else None,
+            ),
+            plan=cacheability.plan(chat, alias, enabled=self.settings.enable_cache),
+        )
+
+    async def _look_up(self, walk: Walk) -> ChatResponse | None:
+        """The cache's answer, made this request's own."""
+        plan = walk.plan
+        found: LookupResponse | None = None
+        if plan.store or plan.look_up:
+            walk.key = _cache_key(walk)
+        if plan.look_up and walk.key is not None:
+            found = await self._cache.look_up(walk.key, plan.max_age)
+            walk.cache = CacheInfo(status=CacheInfo.STATUS_MISS)
+        else:
+            walk.cache = CacheInfo(status=CacheInfo.STATUS_BYPASS, reason=plan.bypass)
+        if found is None:
+            if walk.chat.cache.only_if_cached:
+                raise MeshError(
+                    Reason.CACHE_MISS, "The cache does not have the answer, and the request wants no other."
+                )
+            return None
+        answer = found.answer
+        saved_nanos = answer.completed.cost.nanos
+        walk.cache = CacheInfo(status=CacheInfo.STATUS_EXACT, age=found.age, saved_nanos=saved_nanos)
+        walk.answer_from_cache(answer.started, answer.completed)
+        self._journal_hit(walk, answer)
+        return answer
+
+    def _choose(self, walk: Walk) -> None:
+        """Puts the candidates in order."""
+        asked, size = walk.asked, walk.size
+        own = asked.alias.strategy if asked.alias is not None else "ordered"
+        walk.strategy = walk.chat.routing.strategy or own
+        options = [self._option(model, asked, size) for model in walk.shortlist.candidates]
+        walk.ranked = strategies.rank(walk.strategy, options, size)
+        walk.reason = strategies.explain(walk.strategy, walk.ranked, size, pinned=asked.alias is None)
+
+    def _option(self, model: Model, asked: Asked, size: Size) -> Option:
+        assert model.price is not None  # noqa: S101 - the shortlist has refused models without one
+        return Option(
+            model=model,
+            cost_nanos=estimate_nanos(model.price, size.input, size.output),
+            live=self._live.of(model.id),
+            fallback=asked.fallbacks.index(model.id) + 1 if model.id in asked.fallbacks else 0,
+            rest_reason=self._live.rest_reason(model.id),
+        )
+
+    async def _attempts(self, walk: Walk, seen: Observation) -> Events:
+        """Attempts until one answers. What comes before the first token is held back: another may follow till then."""
+        model = walk.models[0]
+        self._retries.earn(time.monotonic())
+        while True:
+            attempt = self._attempt(walk, model)
+            held: list[ChatEvent] = []
+            try:
+                async with aclosing(attempt.stream()) as events:
+                    async for event in events:
+                        if not attempt.record.committed:
+                            held.append(event)
+                            if not _commits(event):
+                                continue
+                            attempt.record.committed = True
+                            seen.first_token()
+                            for early in held[:-1]:
+                                yield self._introduced(walk, attempt, early)
+                        if event.HasField("completed"):
+                            walk.attempts.append(attempt.record)
+                            walk.complete(event.completed)
+                        yield event
+                return
+            except MeshError as error:
+                model = await self._next_model(walk, attempt, error)
+
+    async def _whole_attempts(self, walk: Walk) -> ChatResponse:
+        model = walk.models[0]
+        self._retries.earn(time.monotonic())
+        while True:
+            attempt = self._attempt(walk, model)
+            try:
+                answer = await attempt.answer()
+            except MeshError as error:
+                model = await self._next_model(walk, attempt, error)
+                continue
+            attempt.record.committed = True
+            walk.introduce(answer.started, attempt.record, attempt.order.max_output_tokens)
+            walk.attempts.append(attempt.record)
+            walk.complete(answer.completed)
+            return answer
+
+    def _attempt(self, walk: Walk, model: Model) -> Attempt:
+        if self._journal.full:
+            # Should the proxy's end of the call be lost, our account of it would have no place.
+            raise MeshError(
+                Reason.JOURNAL_FULL,
+                "The router's journal is full, because accounting does not take its records; try again later.",
+                retry_after_s=5.0,
+            )
+        order = Order(
+            call=walk.call,
+            chat=walk.chat,
+            model=model,
+            number=len(walk.attempts) + 1,
+            max_output_tokens=effective_cap(model, walk.size.input, *walk.caps),
+            input_tokens=walk.size.input,
+        )
+        return Attempt(order, self._proxy, self._journal)
+
+    def _introduced(self, walk: Walk, attempt: Attempt, event: ChatEvent) -> ChatEvent:
+        if event.HasField("started"):
+            walk.introduce(event.started, attempt.record, attempt.order.max_output_tokens)
+        return event
+
+    async def _next_model(self, walk: Walk, attempt: Attempt, error: MeshError) -> Model:
+        """The model to try after a failure; raises the failure if there is none, or if it is too late."""
+        walk.attempts.append(attempt.failed(error))
+        if attempt.record.committed or len(walk.attempts) >= self.settings.max_attempts:
+            self._give_up(walk, error)
+        now_s = time.monotonic()
+        failed = attempt.order.model
+        if attempt.may_be_retried(error):
+            backoff_s = BACKOFF_S * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+            walk.ready_s[failed.id] = now_s + max(error.retry_after_s or 0.0, backoff_s)
+        elif attempt.may_go_elsewhere(error):
+            walk.ready_s[failed.id] = float("inf")
+        else:
+            self._give_up(walk, error)
+        model = _soonest(walk, failed, other_provider=error.reason in PROVIDER_WIDE)
+        wait_s = walk.ready_s.get(model.id, now_s) - now_s
+        if wait_s > min(self.settings.max_retry_wait_s, walk.call.remaining_s()) or not self._retries.spend(now_s):
+            self._give_up(walk, error)
+        metrics.FAILOVERS.labels(failed.id, error.reason).inc()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+        return model
+
+    def _give_up(self, walk: Walk, error: MeshError) -> NoReturn:
+        error.metadata["request_id"] = walk.call.request_id
+        error.metadata["attempts"] = str(len(walk.attempts))
+        error.metadata["model"] = walk.attempts[-1].model
+        if len(walk.attempts) > 1:
+            tried = ", ".join(f"{attempt.model} {attempt.reason}" for attempt in walk.attempts)
+            error.message = f"{error.message} ({len(walk.attempts)} attempts: {tried})"
+        raise error
+
+    def _fill(self, walk: Walk, answer: ChatResponse | None) -> None:
+        """Has the answer stored, behind the caller's back."""
+        if answer is None or walk.key is None or not walk.plan.store:
+            return
+        if cacheability.storable(answer.completed):
+            self._cache.fill_later(walk.key, answer, walk.plan.ttl)
+
+    def _journal_hit(self, walk: Walk, answer: ChatResponse) -> None:
+        """A ledger line at no cost, which says what was saved. A full journal is no reason to withhold the answer."""
+        billing = billing_context(walk.call, walk.chat)
+        hit = CacheHit(
+            billing_context=billing.SerializeToString(),
+            model=answer.started.model,
+            provider=answer.started.provider,
+            saved_nanos=walk.cache.saved_nanos,
+        )
+        if not self._journal.full:
+            self._journal.append(JournalRecord(attempt_id=mint_attempt_id(), cache_hit=hit))
+
+
+def _size(chat: ChatRequest) -> Size:
+    output = EXPECTED_OUTPUT_TOKENS
+    if chat.HasField("max_output_tokens"):
+        output = min(output, chat.max_output_tokens)
+    return Size(prompt=estimate_message(chat.messages[-1]), input=estimate_input_tokens(chat), output=output)
+
+
+def _cache_key(walk: Walk) -> CacheKey:
+    digest = answer_digest(
+        walk.chat,
+        tenant=walk.call.principal.tenant,
+        asked=walk.asked.identity,
+        allowed_models=walk.call.principal.models,
+        max_output_tokens=min((cap for cap in walk.caps if cap), default=None),
+    )
+    return CacheKey(tenant=walk.call.principal.tenant, digest=digest)
+
+
+def _commits(event: ChatEvent) -> bool:
+    """Whether the caller, once it has this event, could not be given another model's answer."""
+    return event.HasField("delta") or event.HasField("block_stop") or event.HasField("completed")
+
+
+def _soonest(walk: Walk, failed: Model, *, other_provider: bool) -> Model:
+    """The model that may be asked soonest: the best that was not asked yet, else the first that is ready again."""
+    return min(
+        walk.models,
+        key=lambda model: (walk.ready_s.get(model.id, 0.0), other_provider and model.provider == failed.provider),
+    )

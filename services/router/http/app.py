@@ -1,0 +1,261 @@
+"""The HTTP application: one way through for every wire format (read, authorise, answer whole or as a stream, or fail in
+the format's own error body). What a format looks like is its Face's business; what is answered is the engine's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from http import HTTPStatus
+
+import orjson
+from aiohttp import web
+from modelmuxer.chat.v1.chat_pb2 import ChatRequest
+
+from services.router.call import Call
+from services.router.engine import Engine
+from services.router.headers import cost_headers, decision_headers
+from services.router.http import models
+from services.router.http.anthropic import AnthropicFace
+from services.router.http.face import EventStream, Face
+from services.router.http.headers import authorization, read_cache_control
+from services.router.http.openai import OpenAIFace
+from services.router.http.problems import http_status, problem_members
+from shared.admission import Slots
+from shared.errors import MeshError, Reason
+from shared.interceptors import unforeseen
+from shared.telemetry import metrics, names, tracing
+
+HTTP_CLIENT_CLOSED = 499
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+# Paths that these formats have and the mesh does not serve, told apart from a typing error.
+_NOT_SERVED = {
+    "/v1/audio": "Audio",
+    "/v1/images": "Image generation",
+    "/v1/moderations": "Moderation",
+    "/v1/responses": "The Responses API",
+    "/v1/completions": "The legacy completions API",
+    "/v1/complete": "The legacy completions API",
+    "/v1/embeddings": "Embedding",
+    "/v1/files": "File storage",
+    "/v1/batches": "Batch processing",
+    "/v1/messages/batches": "Batch processing",
+    "/v1/fine_tuning": "Fine-tuning",
+    "/v1/assistants": "The Assistants API",
+    "/v1/threads": "The Assistants API",
+    "/v1/realtime": "The Realtime API",
+}
+_SERVED = "This gateway serves /v1/chat/completions, /v1/messages, /v1/messages/count_tokens, /v1/models and /healthz"
+
+
+class HttpFaces:
+    """Builds the application over an engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        slots: Slots,
+        tracer: tracing.Tracing | None,
+        *,
+        max_body_bytes: int,
+        gzip_minimum_bytes: int | None,
+    ) -> None:
+        """``gzip_minimum_bytes`` None switches compression off."""
+        self._engine = engine
+        self._slots = slots
+        self._tracer = tracer
+        self._max_body_bytes = max_body_bytes
+        self._gzip_minimum_bytes = gzip_minimum_bytes
+        self._openai = OpenAIFace()
+        self._anthropic = AnthropicFace()
+        self.draining = False
+
+    def application(self) -> web.Application:
+        """Returns the application."""
+        app = web.Application(
+            client_max_size=self._max_body_bytes, middlewares=[self._observe, self._answer_errors, self._admit]
+        )
+        chat, messages = self._chat_with(self._openai), self._chat_with(self._anthropic)
+        app.router.add_post("/v1/chat/completions", chat)
+        app.router.add_post("/api/v1/chat/completions", chat)
+        app.router.add_post("/v1/messages", messages)
+        app.router.add_post("/v1/messages/count_tokens", self._count_tokens)
+        app.router.add_get("/v1/models", self._list_models)
+        app.router.add_get("/v1/models/{id:.+}", self._get_model)
+        app.router.add_get("/healthz", self._healthz)
+        return app
+
+    # --- chats ---
+
+    def _chat_with(self, face: Face) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            call = await self._call(request)
+            reading = face.read(await request.read(), request.headers)
+            read_cache_control(request.headers, reading.chat.cache)
+            if reading.stream is not None:
+                return await self._stream(request, face, call, reading.chat, reading.stream)
+            response = await self._engine.chat(call, reading.chat)
+            headers = decision_headers(response.started) + cost_headers(response.completed)
+            return self._json(face.render(response), headers=headers)
+
+        return handle
+
+    async def _stream(
+        self, request: web.Request, face: Face, call: Call, chat: ChatRequest, encoder: EventStream
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        async with aclosing(self._engine.stream_chat(call, chat)) as events:
+            try:
+                async for event in events:
+                    if not response.prepared:
+                        response.headers.extend(decision_headers(event.started))
+                        response.headers["x-request-id"] = call.request_id
+                        await response.prepare(request)
+                    if frames := encoder.encode(event):
+                        await response.write(frames)
+            except MeshError as error:
+                if not response.prepared:
+                    raise
+                await response.write(face.error_frame(error, call.request_id))
+        await response.write_eof()
+        return response
+
+    async def _count_tokens(self, request: web.Request) -> web.StreamResponse:
+        call = await self._call(request)
+        reading = self._anthropic.read_count(await request.read(), request.headers)
+        count = await self._engine.count_tokens(call, reading.chat)
+        return self._json({"input_tokens": count.input_tokens})
+
+    # --- models and health ---
+
+    async def _list_models(self, request: web.Request) -> web.StreamResponse:
+        listed = [m for m in (await self._engine.list_models(await self._call(request))).models if m.available]
+        if "anthropic-version" in request.headers:
+            return self._json(models.anthropic_page(listed, request.query))
+        return self._json(models.openai_list(listed))
+
+    async def _get_model(self, request: web.Request) -> web.StreamResponse:
+        listed = (await self._engine.list_models(await self._call(request))).models
+        model = models.find(listed, request.match_info["id"])
+        as_object = models.anthropic_model if "anthropic-version" in request.headers else models.openai_model
+        return self._json(as_object(model))
+
+    async def _healthz(self, _request: web.Request) -> web.StreamResponse:
+        if self.draining:
+            return self._json({"status": "draining"}, status=503)
+        return self._json({"status": "ok"})
+
+    # --- what every handler needs ---
+
+    async def _call(self, request: web.Request) -> Call:
+        principal = await self._engine.authenticate(authorization(request.headers))
+        return Call(
+            principal=principal,
+            face="http",
+            request_id=request["id"],
+            run_id=request.headers.get("x-run-id", ""),
+            operation_id=request.headers.get("Idempotency-Key", request.headers.get("x-operation-id", "")),
+        )
+
+    def _json(self, body: object, *, status: int = 200, headers: list[tuple[str, str]] | None = None) -> web.Response:
+        raw = orjson.dumps(body)
+        response = web.Response(body=raw, status=status, content_type="application/json")
+        if headers:
+            response.headers.extend(headers)
+        if self._gzip_minimum_bytes is not None and len(raw) >= self._gzip_minimum_bytes:
+            response.enable_compression()
+        return response
+
+    # --- what every request passes through, outermost first ---
+
+    @web.middleware
+    async def _observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """A span and a measurement. The route is the pattern, so that names stay few."""
+        request_id = request["id"] = f"req_{uuid.uuid4().hex}"
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource is not None else "(unknown)"
+        headers = {name: request.headers.get(name, "") for name in (tracing.TRACEPARENT, tracing.TRACESTATE)}
+        attributes = {names.HTTP_METHOD: request.method, names.HTTP_ROUTE: route}
+        started, status = time.perf_counter(), HTTP_CLIENT_CLOSED
+        with tracing.serving(self._tracer, f"{request.method} {route}", headers, attributes) as span:
+            try:
+                response = await handler(request)
+                status = response.status
+            finally:
+                span.set_attribute(names.HTTP_STATUS, status)
+                metrics.HTTP_SERVER_DURATION.labels(route, status).observe(time.perf_counter() - started)
+        if not response.prepared:
+            response.headers.setdefault("x-request-id", request_id)
+        return response
+
+    @web.middleware
+    async def _answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Turns exceptions into the body that the caller's SDK parses."""
+        try:
+            return await handler(request)
+        except MeshError as error:
+            return self._error(request, error)
+        except web.HTTPException as error:
+            response = self._error(request, _routing_error(request, error), status=error.status)
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+            return response
+        except (ConnectionError, asyncio.CancelledError):
+            raise  # the caller has left
+        except Exception as error:
+            return self._error(request, unforeseen(f"{request.method} {request.path}", error))
+
+    @web.middleware
+    async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Takes one of the process's slots, of which gRPC callers have theirs too; health needs none."""
+        if request.path == "/healthz":
+            return await handler(request)
+        with self._slots.slot():
+            return await handler(request)
+
+    def _error(self, request: web.Request, error: MeshError, status: int | None = None) -> web.Response:
+        status = status or http_status(error)
+        metrics.ERRORS.labels(error.reason).inc()
+        path = request.path.removeprefix("/api")
+        request_id = request["id"]
+        if path.startswith("/v1/messages") or "anthropic-version" in request.headers:
+            body, content_type = self._anthropic.render_error(error, request_id), "application/json"
+        elif path.startswith("/v1/"):
+            body, content_type = self._openai.render_error(error, request_id), "application/json"
+        else:
+            body, content_type = problem_members(error, request_id), "application/problem+json"
+        response = web.Response(body=orjson.dumps(body), status=status, content_type=content_type)
+        if error.retry_after_s is not None:
+            response.headers["Retry-After"] = str(max(1, round(error.retry_after_s + 0.499)))
+            response.headers["retry-after-ms"] = str(round(error.retry_after_s * 1000))
+        if status == HTTPStatus.UNAUTHORIZED:
+            response.headers["WWW-Authenticate"] = "Bearer"
+        if error.reason in _FINAL:
+            response.headers["x-should-retry"] = "false"
+        return response
+
+
+# Trying these again cannot help, though their HTTP status looks as if: the SDKs obey x-should-retry.
+_FINAL: frozenset[str] = frozenset({Reason.PROVIDER_QUOTA_EXHAUSTED, Reason.OPERATION_MISMATCH, Reason.CACHE_MISS})
+
+
+def _routing_error(request: web.Request, error: web.HTTPException) -> MeshError:
+    """Puts what aiohttp refuses by itself (unknown path, wrong method, a body that is too large) into words."""
+    path = request.path.removeprefix("/api")
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        limit = request.app._client_max_size
+        return MeshError(Reason.REQUEST_TOO_LARGE, f"The body is larger than the limit of {limit:,} bytes.")
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return MeshError(Reason.MALFORMED_REQUEST, f"{request.path} takes {allowed}, not {request.method}.")
+    if isinstance(error, web.HTTPNotFound):
+        for prefix, name in _NOT_SERVED.items():
+            if path == prefix or path.startswith(f"{prefix}/"):
+                return MeshError(Reason.NOT_SERVED, f"{name} is not served here. {_SERVED}.")
+        return MeshError(Reason.NOT_SERVED, f"There is nothing at {request.path}. {_SERVED}.")
+    return MeshError(Reason.MALFORMED_REQUEST, f"{error.reason}.")

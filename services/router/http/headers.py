@@ -1,0 +1,33 @@
+"""HTTP headers of requests: caching directives, names that gRPC callers send as metadata."""
+
+from __future__ import annotations
+
+from modelmuxer.chat.v1 import chat_pb2 as chat
+
+from services.router.http.face import Headers
+from services.router.http.fields import malformed
+
+
+def read_cache_control(headers: Headers, control: chat.CacheControl) -> None:
+    """Reads a request's Cache-Control (RFC 9111, 5.2.1); unknown directives are ignored."""
+    for directive in headers.get("Cache-Control", "").split(","):
+        name, _, value = directive.strip().lower().partition("=")
+        match name:
+            case "no-store":
+                control.no_store = True
+            case "no-cache":
+                control.no_cache = True
+            case "only-if-cached":
+                control.only_if_cached = True
+            case "max-age":
+                if not value.strip('"').isdecimal():
+                    raise malformed("Cache-Control", "must give max-age in whole seconds")
+                control.max_age.seconds = int(value.strip('"'))
+
+
+def authorization(headers: Headers) -> str | None:
+    """Returns the caller's credentials: Authorization, or the x-api-key of Anthropic's SDK as a bearer."""
+    if (value := headers.get("Authorization")) is not None:
+        return value
+    key = headers.get("x-api-key")
+    return None if key is None else f"Bearer {key}"

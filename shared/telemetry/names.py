@@ -1,0 +1,98 @@
+"""Every name of a metric, a span attribute and a log field, in one place.
+
+GenAI names are those of the OpenTelemetry semantic conventions 1.41 (still in development: pinned on purpose); RPC
+names are the conventions' release candidate. Prometheus names are those with underscores for dots, the unit at the end.
+"""
+
+SEMCONV_SCHEMA = "https://opentelemetry.io/schemas/1.41.0"
+
+# --- span attributes -------------------------------------------------------------------------------------------------
+RPC_SYSTEM = "rpc.system.name"
+RPC_METHOD = "rpc.method"
+RPC_STATUS = "rpc.status_code"
+ERROR_TYPE = "error.type"
+SERVER_ADDRESS = "server.address"
+SERVER_PORT = "server.port"
+HTTP_METHOD = "http.request.method"
+HTTP_ROUTE = "http.route"
+HTTP_STATUS = "http.response.status_code"
+USER_AGENT = "user_agent.original"
+
+GEN_AI_OPERATION = "gen_ai.operation.name"
+GEN_AI_PROVIDER = "gen_ai.provider.name"
+GEN_AI_REQUEST_MODEL = "gen_ai.request.model"
+GEN_AI_REQUEST_STREAM = "gen_ai.request.stream"
+GEN_AI_REQUEST_MAX_TOKENS = "gen_ai.request.max_tokens"
+GEN_AI_REQUEST_TEMPERATURE = "gen_ai.request.temperature"
+GEN_AI_REQUEST_TOP_P = "gen_ai.request.top_p"
+GEN_AI_REQUEST_SEED = "gen_ai.request.seed"
+GEN_AI_OUTPUT_TYPE = "gen_ai.output.type"
+GEN_AI_RESPONSE_MODEL = "gen_ai.response.model"
+GEN_AI_RESPONSE_ID = "gen_ai.response.id"
+GEN_AI_RESPONSE_FINISH_REASONS = "gen_ai.response.finish_reasons"
+GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+GEN_AI_USAGE_INPUT_TOKENS = "gen_ai.usage.input_tokens"
+GEN_AI_USAGE_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS = "gen_ai.usage.cache_creation.input_tokens"
+GEN_AI_USAGE_REASONING_OUTPUT_TOKENS = "gen_ai.usage.reasoning.output_tokens"
+
+MUX_ATTEMPT_ID = "modelmuxer.attempt.id"
+MUX_ATTEMPT_NUMBER = "modelmuxer.attempt.number"
+MUX_DEPLOYMENT = "modelmuxer.deployment"
+MUX_CACHE = "modelmuxer.cache"
+MUX_COST_NANOS = "modelmuxer.cost.nanos"
+MUX_REASON = "modelmuxer.reason"
+MUX_RUN_ID = "modelmuxer.run.id"
+MUX_OPERATION_ID = "modelmuxer.operation.id"
+MUX_STRATEGY = "modelmuxer.routing.strategy"
+
+# Values of gen_ai.operation.name
+CHAT = "chat"
+EMBEDDINGS = "embeddings"
+
+# gen_ai.provider.name, where the conventions' name is not the catalogue's
+GEN_AI_PROVIDERS = {"mistral": "mistral_ai", "gemini": "gcp.gemini", "xai": "x_ai"}
+
+# --- metrics ---------------------------------------------------------------------------------------------------------
+RPC_SERVER_DURATION = "rpc_server_call_duration_seconds"
+RPC_SERVER_ACTIVE = "modelmuxer_rpc_server_active_calls"
+HTTP_SERVER_DURATION = "http_server_request_duration_seconds"
+REFUSED = "modelmuxer_refused_calls_total"
+ERRORS = "modelmuxer_errors_total"
+GEN_AI_DURATION = "gen_ai_client_operation_duration_seconds"
+GEN_AI_TIME_TO_FIRST_CHUNK = "gen_ai_client_operation_time_to_first_chunk_seconds"
+GEN_AI_TIME_PER_CHUNK = "gen_ai_client_operation_time_per_output_chunk_seconds"
+GEN_AI_TOKEN_USAGE = "gen_ai_client_token_usage"
+TIME_TO_FIRST_TOKEN = "gen_ai_server_time_to_first_token_seconds"
+TOKENS = "modelmuxer_tokens_total"
+COST = "modelmuxer_cost_nanos_total"
+REQUESTS = "modelmuxer_requests_total"
+FAILOVERS = "modelmuxer_failovers_total"
+CACHE_OUTCOMES = "modelmuxer_cache_outcomes_total"
+PROVIDER_CONNECTIONS = "modelmuxer_provider_busy_connections"
+CACHE_LOOKUPS = "modelmuxer_cache_lookups_total"
+CACHE_ENTRIES = "modelmuxer_cache_entries"
+CACHE_BYTES = "modelmuxer_cache_bytes"
+CACHE_REMOVED = "modelmuxer_cache_removed_total"
+JOURNAL_RECORDS = "modelmuxer_journal_records_total"
+JOURNAL_BYTES = "modelmuxer_journal_bytes"
+JOURNAL_PENDING = "modelmuxer_journal_pending_records"
+JOURNAL_OLDEST_AGE = "modelmuxer_journal_oldest_pending_seconds"
+JOURNAL_SHIPPED = "modelmuxer_journal_shipped_records_total"
+JOURNAL_REFUSED = "modelmuxer_journal_refused_records_total"
+JOURNAL_DAMAGED = "modelmuxer_journal_damaged_bytes_total"
+LEDGER_ENTRIES = "modelmuxer_ledger_entries_total"
+EVENT_LOOP_LAG = "modelmuxer_event_loop_lag_seconds"
+SPANS_DROPPED = "modelmuxer_spans_dropped_total"
+BUILD_INFO = "modelmuxer_build_info"
+
+# --- buckets of the conventions --------------------------------------------------------------------------------------
+RPC_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+GEN_AI_DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+GEN_AI_TOKEN_BUCKETS = tuple(4.0**power for power in range(14))
+TIME_TO_FIRST_TOKEN_BUCKETS = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1),
+    *(0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+)
+LAG_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)

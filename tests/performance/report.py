@@ -1,0 +1,129 @@
+"""Rows for machines, and a table of them for eyes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Collection, Iterator, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from rich.table import Table
+
+from tests.mesh.mesh import ROOT
+from tests.performance.load import Measured
+from tests.performance.suites import Case
+from tests.performance.targets import Target
+
+Row = dict[str, Any]
+
+_SERVICES = {"router": "router", "provider-proxy": "proxy", "cache": "cache", "accounting": "acc.", "simulator": "sim."}
+_FIGURES = {
+    "callers": "callers",
+    "req/s": "rps",
+    "of floor": "rps_of_floor",
+    "p50 ms": "p50_ms",
+    "p99 ms": "p99_ms",
+    "first token": "ttft_p50_ms",
+    "added p50": "added_ttft_p50_ms",
+    "added p99": "added_ttft_p99_ms",
+}
+_PACKAGES = ("grpcio", "protobuf", "aiohttp", "httptools", "uvloop", "orjson")
+
+
+def row(case: Case, target: Target, measured: Measured, cpu_s: Mapping[str, float]) -> Row:
+    """What one target did in one case. The floor's and the provider's own rows are suites of their own names."""
+    requests = measured.requests
+    made: Row = {
+        "suite": case.suite if target.name == "mesh" else target.name,
+        "case": case.name.replace(case.face, target.face(case.face), 1),
+        "callers": case.callers,
+        "rps": round(requests / measured.seconds, 1),
+        "p50_ms": percentile(measured.latencies_ms, 50),
+        "p99_ms": percentile(measured.latencies_ms, 99),
+        "cpu_us": {
+            name: round(used / max(requests, 1) * 1e6)
+            for name, used in {**cpu_s, "client": measured.client_cpu_s}.items()
+        },
+        "rss_mb": target.rss_mb(),
+        "requests": requests,
+        "errors": measured.errors,
+        "cache_hits": measured.hits,
+    }
+    if measured.first_error:
+        made["first_error"] = measured.first_error
+    if case.stream:
+        made["messages_per_s"] = round(measured.messages / measured.seconds)
+        made["ttft_p50_ms"] = percentile(measured.first_tokens_ms, 50)
+        made["ttft_p99_ms"] = percentile(measured.first_tokens_ms, 99)
+    return made
+
+
+def compare(mesh: Row, floor: Row | None, direct: Row | None) -> None:
+    """Writes into the mesh's row how it stands to the floor, and what it adds to the provider's own first token."""
+    if floor and floor["rps"]:
+        mesh["rps_of_floor"] = round(mesh["rps"] / floor["rps"], 3)
+    for name, percent in (("added_ttft_p50_ms", "ttft_p50_ms"), ("added_ttft_p99_ms", "ttft_p99_ms")):
+        if direct and mesh[percent] is not None and direct[percent] is not None:
+            mesh[name] = round(mesh[percent] - direct[percent], 3)
+
+
+def percentile(values: Collection[float], percent: float) -> float | None:
+    """The value that so many percent do not exceed; None of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    return round(ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))], 3)
+
+
+def metadata(*, seconds: float, tracing: bool) -> Row:
+    """Where, when and of what the figures are."""
+    return {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "commit": _commit(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "machine": platform.platform(),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in _PACKAGES},
+        "seconds_per_case": seconds,
+        "tracing": tracing,
+        "note": "Client and simulated provider share the machine. Only ratios to the floor of the same run travel.",
+    }
+
+
+def _commit() -> str:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def tables(rows: list[Row], *, title: str) -> Iterator[Table]:
+    """The rows for eyes: what was done, and at the end of each suite the memory it took."""
+    columns = _SERVICES | {"client": "client"}
+    work = Table(title=title, title_justify="left", caption="Services: µs of CPU per request.", caption_justify="left")
+    for name in ("suite", "case"):
+        work.add_column(name)
+    for name in (*_FIGURES, "errors", *columns.values()):
+        work.add_column(name, justify="right")
+    for made in rows:
+        cpu = [_figure(made["cpu_us"].get(name)) for name in columns]
+        figures = [_figure(made.get(member)) for member in _FIGURES.values()]
+        beside = made["suite"] in ("floor", "direct")
+        work.add_row(made["suite"], made["case"], *figures, str(made["errors"]), *cpu, style="dim" if beside else None)
+    yield work
+    memory = Table(title="Resident memory at the end of each suite, MB", title_justify="left")
+    memory.add_column("suite")
+    for name in _SERVICES.values():
+        memory.add_column(name, justify="right")
+    for suite, made in {made["suite"]: made for made in rows}.items():
+        memory.add_row(suite, *(_figure(made["rss_mb"].get(name)) for name in _SERVICES))
+    yield memory
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:,.2f}" if value < 100 else f"{value:,.0f}"

@@ -1,0 +1,83 @@
+"""What is measured: the mesh, the bare floor beside it, and the simulated provider that both call, directly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from tests.mesh.mesh import ROOT, Mesh
+from tests.performance.suites import Face
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Something that answers chats, and the processes that do so."""
+
+    name: str
+    http: str
+    """host:port"""
+    grpc: str
+    """host:port; empty where there is no such face."""
+    key: str
+    processes: Mapping[str, psutil.Process]
+
+    def face(self, wanted: Face) -> Face:
+        """The face by which it is asked: the provider has only HTTP."""
+        return wanted if self.grpc else "http"
+
+    def cpu_s(self) -> dict[str, float]:
+        """CPU seconds that each process has used so far."""
+        return {name: sum(process.cpu_times()[:2]) for name, process in self.processes.items()}
+
+    def rss_mb(self) -> dict[str, float]:
+        """Resident memory of each process."""
+        return {name: round(process.memory_info().rss / 1e6, 1) for name, process in self.processes.items()}
+
+
+@contextmanager
+def targets(home: Path, environ: Mapping[str, str]) -> Iterator[dict[str, Target]]:
+    """Starts them all, on free ports. The mesh's simulated provider serves the floor too."""
+    with ExitStack() as stack:
+        mesh = stack.enter_context(Mesh(home, {"MODELMUXER_LOG_LEVEL": "warning", **environ}))
+        processes = mesh.processes()
+        simulator = {"simulator": processes["simulator"]}
+        proxy, proxy_listens = stack.enter_context(_floor_process("proxy", mesh.simulator))
+        router, router_listens = stack.enter_context(_floor_process("router", proxy_listens["grpc"]))
+        yield {
+            "mesh": Target(
+                name="mesh",
+                http=str(mesh.services["router"]["http"]),
+                grpc=mesh.grpc(),
+                key=mesh.key,
+                processes=processes,
+            ),
+            "floor": Target(
+                name="floor",
+                http=router_listens["http"],
+                grpc=router_listens["grpc"],
+                key="none",
+                processes={"router": router, "provider-proxy": proxy, **simulator},
+            ),
+            "direct": Target(
+                name="direct", http=urlsplit(mesh.simulator).netloc, grpc="", key="none", processes=simulator
+            ),
+        }
+
+
+@contextmanager
+def _floor_process(name: str, calls: str) -> Iterator[tuple[psutil.Process, dict[str, str]]]:
+    command = [sys.executable, "-m", f"tests.performance.floor.{name}", calls]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield psutil.Process(process.pid), json.loads(process.stdout.readline())
+        finally:
+            process.terminate()

@@ -1,0 +1,69 @@
+"""The external programs that tests drive: what they are, where they are found, and how a test asks for one.
+
+They are built once, from pinned sources, into a cache folder that every clone shares (`make tools`). Where one cannot
+be had, tests that need it are skipped with a line that says so; where CI=true they fail.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program of a pinned version. Without a Go package it comes from the system's own packages."""
+
+    name: str
+    version: str
+    package: str = ""
+    needed_by_tests: bool = True
+    hint: str = ""
+
+    @property
+    def cached(self) -> Path:
+        """Where it is once it has been built."""
+        return cache_folder() / f"{self.name}-{self.version}" / self.name
+
+
+TOOLS = {
+    tool.name: tool
+    for tool in (
+        Tool("grpcurl", "v1.9.4", "github.com/fullstorydev/grpcurl/cmd/grpcurl", hint="install Go (https://go.dev)"),
+        Tool("wrk", "any", needed_by_tests=False, hint="install your system's package wrk; only `make bench` uses it"),
+    )
+}
+
+
+def cache_folder() -> Path:
+    """$XDG_CACHE_HOME/modelmuxer/tools."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "modelmuxer" / "tools"
+
+
+def find(name: str) -> str | None:
+    """The path of a program: the pinned one, or else whatever the system has."""
+    cached = TOOLS[name].cached
+    return str(cached) if cached.exists() else shutil.which(name)
+
+
+def tool(name: str) -> str:
+    """The path of a program; without it the test is skipped, or fails where CI=true."""
+    if path := find(name):
+        return path
+    missing = f"{name} is not here: run `make tools` ({TOOLS[name].hint})"
+    if in_ci():
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+def requires_tool(name: str) -> pytest.MarkDecorator:
+    """Marks a test that drives an external program."""
+    return pytest.mark.requires_tool(name)
+
+
+def in_ci() -> bool:
+    """Whether a missing program is a failure."""
+    return os.environ.get("CI", "").lower() in {"1", "true"}
