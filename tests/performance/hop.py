@@ -40,6 +40,11 @@ async def _wait(request: bytes, context: Any) -> bytes:
     return RESPONSE
 
 
+async def _hold(request: bytes, context: Any) -> None:
+    """Stays open: a call beside the ones that are measured."""
+    await asyncio.sleep(3600)
+
+
 async def _stream(request: bytes, context: Any) -> None:
     for _ in range(int(request)):
         await context.write(TOKEN)
@@ -67,6 +72,7 @@ async def _serve(pipe: Connection, intercept: bool, options: TunnelOptions) -> N
     server, tunnel = aio.server(interceptors=interceptors), TunnelServicer(interceptors=interceptors, options=options)
     handlers: Any = {
         "Unary": grpc.unary_unary_rpc_method_handler(_unary),
+        "Hold": grpc.unary_stream_rpc_method_handler(_hold),
         "Wait": grpc.unary_unary_rpc_method_handler(_wait),
         "Stream": grpc.unary_stream_rpc_method_handler(_stream),
     }
@@ -191,15 +197,15 @@ async def _bench(arguments: argparse.Namespace, port: int, pipe: Connection) -> 
 
 
 def _options(arguments: argparse.Namespace) -> TunnelOptions:
-    return TunnelOptions(pace_turns=arguments.pace_turns)
+    return TunnelOptions(pace_s=arguments.pace_ms / 1000)
 
 
 def _show(plain: dict[str, Any], tunnel: dict[str, Any]) -> None:
     for row in (plain, tunnel):
         cpu = row["cpu_us"]
         print(
-            f"{row['case']:24} {row['callers']:4} {row['rps']:9,} /s  p50 {row['p50_ms']:7.2f} ms  p99 {row['p99_ms']:7.2f}"
-            f"  CPU client {cpu['client']:6.1f}  server {cpu['server']:6.1f} µs",
+            f"{row['case']:26} {row['callers']:3} {row['rps']:9,} /s"
+            f"  p50 {row['p50_ms']:7.2f} ms  p99 {row['p99_ms']:7.2f} ms  CPU client {cpu['client']:6.1f}  server {cpu['server']:6.1f} µs",
             end="" if row is tunnel else "\n",
         )
     cpu = sum(plain["cpu_us"].values()) / sum(tunnel["cpu_us"].values())
@@ -213,7 +219,7 @@ def main() -> None:
     parser.add_argument("--callers", type=int, action="append")
     parser.add_argument("--case", choices=list(CASES), action="append")
     parser.add_argument("--interceptors", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--pace-turns", type=int, default=TunnelOptions().pace_turns)
+    parser.add_argument("--pace-ms", type=float, default=TunnelOptions().pace_s * 1000)
     parser.add_argument("--json", help="file for the rows")
     arguments = parser.parse_args()
     here, there = multiprocessing.Pipe()

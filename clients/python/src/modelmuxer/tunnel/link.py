@@ -6,8 +6,9 @@ calls; the one task of a link is its pump. The rules are those of `tunnel.proto`
 """
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 from weakref import ref
 
@@ -72,18 +73,6 @@ def decode_metadata(flat: Sequence[bytes]) -> tuple[Metadatum, ...]:
         Metadatum(key.decode("ascii", "replace"), value if key.endswith(b"-bin") else value.decode("utf-8", "replace"))
         for key, value in zip(items, items, strict=False)
     )
-
-
-class _Turn:
-    """Awaiting it lets the event loop turn once."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield
-
-
-_TURN = _Turn()
 
 
 class Stream:
@@ -179,6 +168,8 @@ class Link(Carrier):
         self._fill = batch_type()
         self._add = self._fill.frames.add
         self._fill_bytes = 0
+        self._fill_frames = 0
+        self._enough = 1
         self._bulk: deque[Stream] = deque()
         self._sleeper: asyncio.Future[None] | None = None
         self._pressing = False
@@ -207,16 +198,18 @@ class Link(Carrier):
     def _touch(self, size: int) -> None:
         self.waiting_bytes += size
         self._fill_bytes += size
+        self._fill_frames += 1
         if self._fill_bytes >= BATCH_BYTES:
             self._turn_over()
-        if self._sleeper is not None:
+            self._wake()
+        elif self._sleeper is not None and self._fill_frames >= self._enough:
             self._wake()
 
     def _turn_over(self) -> None:
         self._full.append(self._fill)
         self._fill = self._batch_type()
         self._add = self._fill.frames.add
-        self._fill_bytes = 0
+        self._fill_bytes = self._fill_frames = 0
 
     def _wake(self) -> None:
         sleeper = self._sleeper
@@ -229,29 +222,44 @@ class Link(Carrier):
         """What is in the batch does not wait for company."""
         self._pressing = True
         self._touch(16)
+        self._wake()
 
     async def pump(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         """Sends batches until the link is finished.
 
-        The pace: while a batch is being written, frames gather for the next one. Before it is written, frames get
-        `pace_turns` turns of the event loop to join it, provided that other calls are open whose frames might. An idle
-        loop turns in microseconds, so a lone frame leaves at once; a busy one takes as long as its work does, and that
-        is when company is worth waiting for. No clock is read and no timer set.
+        The pace: while a batch is being written, frames gather for the next one. That suffices when they come together.
+        When they come one by one, each would leave in a batch of its own, and a batch costs as much as ten frames. So a
+        batch with fewer than an eighth as many frames as calls are open waits until it has as many, or until
+        `pace_s` after the last one: a lone frame still leaves at once, and so does everything while few calls are open.
         """
-        turns = self.options.pace_turns
+        pace_s = self.options.pace_s
         streams = self.streams
+        last = 0.0
         while True:
             if not self.waiting_bytes and not self._bulk:
                 if self._finishing:
                     return
-                self._sleeper = self.loop.create_future()
-                await self._sleeper
+                await self._sleep(1)
                 continue
-            if len(streams) > 1 and not self._full and not self._pressing:
-                for _ in range(turns):
-                    await _TURN
+            enough = len(streams) >> 3
+            if self._fill_frames < enough and not self._pressing and not self._full:
+                left_s = last + pace_s - time.monotonic()
+                if left_s > 0:
+                    await self._sleep(enough, left_s)
+            last = time.monotonic()
             await write(self._next_batch().SerializeToString())
             self.drained()
+
+    async def _sleep(self, enough: int, at_most_s: float | None = None) -> None:
+        """Waits for `enough` frames."""
+        self._enough = enough
+        self._sleeper = sleeper = self.loop.create_future()
+        alarm = None if at_most_s is None else self.loop.call_later(at_most_s, self._wake)
+        try:
+            await sleeper
+        finally:
+            if alarm is not None:
+                alarm.cancel()
 
     def drained(self) -> None:
         """A batch has left."""

@@ -17,8 +17,8 @@ class TunnelOptions:
     """What all messages longer than their windows may hold together in one tunnel while they arrive."""
     max_calls: int = 1000
     """Most calls that a server runs at once in one tunnel; a client holds back further ones or goes elsewhere."""
-    pace_turns: int = 2
-    """Turns of the event loop that a batch waits for company while other calls are open; see `Link.pump`."""
+    pace_s: float = 0.001
+    """Pause between two batches while frames come one by one; see `Link.pump`. Timers of uvloop have no finer grain."""
     ping_interval_s: float = 1.0
     """Silence after which a peer is asked for a sign of life."""
     ping_limit: int = 4
