@@ -5,6 +5,6 @@ Pure transport: nothing here knows what the calls are for. `tunnel.proto` states
 
 from modelmuxer.tunnel.channel import KEY_METADATA, TunnelChannel
 from modelmuxer.tunnel.options import TunnelOptions
-from modelmuxer.tunnel.servicer import TunnelServicer
+from modelmuxer.tunnel.servicer import SERVICE, TunnelServicer
 
-__all__ = ["KEY_METADATA", "TunnelChannel", "TunnelOptions", "TunnelServicer"]
+__all__ = ["KEY_METADATA", "SERVICE", "TunnelChannel", "TunnelOptions", "TunnelServicer"]

@@ -35,8 +35,8 @@ BATCH_BYTES = 128 * 1024
 ROOM_BYTES = 256 * 1024
 """Frames that may wait for the stream before messages queue up at their calls instead."""
 MAX_WINDOW_BYTES = 2**31 - 1
-MAX_METADATA_BYTES = 16 * 1024
-"""Most metadata that one frame carries; gRPC's own hard limit."""
+MAX_METADATA_BYTES = 64 * 1024
+"""Most metadata that one frame carries: room for a status with details, and far from a whole batch."""
 
 Batch: TypeAlias = ExchangeRequest | ExchangeResponse
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]

@@ -13,8 +13,7 @@ class Resolver:
     """
 
     def __init__(self, target: str) -> None:
-        parts = [part.strip().removeprefix("dns:").lstrip("/") if not part.strip().startswith("unix:") else part.strip()
-                 for part in target.split(",")]  # fmt: skip
+        parts = [_bare(part.strip()) for part in target.split(",")]
         self._targets = [part for part in parts if part]
         if not self._targets:
             raise ValueError(f"no address in {target!r}")
@@ -37,6 +36,15 @@ class Resolver:
         if not found and failure is not None:
             raise failure
         return list(found)
+
+
+def _bare(part: str) -> str:
+    """The part without the scheme that gRPC's own resolvers want."""
+    if part.startswith("unix:"):
+        return part
+    for scheme in ("dns:", "ipv4:", "ipv6:"):
+        part = part.removeprefix(scheme)
+    return part.lstrip("/")
 
 
 async def _addresses(target: str) -> list[str]:

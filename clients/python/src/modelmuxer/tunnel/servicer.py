@@ -27,7 +27,7 @@ from modelmuxer.tunnel.link import (
 from modelmuxer.tunnel.options import TunnelOptions
 from modelmuxer.tunnel.v1.tunnel_pb2 import ExchangeRequest, ExchangeResponse, Frame, GoingAway
 
-_SERVICE, _, _METHOD = EXCHANGE.removeprefix("/").partition("/")
+SERVICE, _, _METHOD = EXCHANGE.removeprefix("/").partition("/")
 _IDLE_S = 0.5
 _MAX_DETAILS = 4096
 
@@ -69,10 +69,13 @@ class TunnelServicer:
         for method, handler in method_handlers.items():
             self._handlers[f"/{service_name}/{method}"] = handler
 
+    def methods(self) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
+        """The handlers of `SERVICE`, for whoever wants to wrap them before they are registered."""
+        return {_METHOD: grpc.stream_stream_rpc_method_handler(self._exchange)}
+
     def add_to_server(self, server: aio.Server) -> None:
         """Offers tunnels on a server's ports."""
-        handler: Any = grpc.stream_stream_rpc_method_handler(self._exchange)
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: handler}),))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, self.methods()),))
 
     @property
     def open_calls(self) -> int:
