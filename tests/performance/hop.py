@@ -203,11 +203,9 @@ def _options(arguments: argparse.Namespace) -> TunnelOptions:
 def _show(plain: dict[str, Any], tunnel: dict[str, Any]) -> None:
     for row in (plain, tunnel):
         cpu = row["cpu_us"]
-        print(
-            f"{row['case']:26} {row['callers']:3} {row['rps']:9,} /s"
-            f"  p50 {row['p50_ms']:7.2f} ms  p99 {row['p99_ms']:7.2f} ms  CPU client {cpu['client']:6.1f}  server {cpu['server']:6.1f} µs",
-            end="" if row is tunnel else "\n",
-        )
+        speed = f"{row['rps']:9,} /s  p50 {row['p50_ms']:7.2f} ms  p99 {row['p99_ms']:7.2f} ms"
+        costs = f"CPU client {cpu['client']:6.1f}  server {cpu['server']:6.1f} µs"
+        print(f"{row['case']:26} {row['callers']:3} {speed}  {costs}", end="" if row is tunnel else "\n")
     cpu = sum(plain["cpu_us"].values()) / sum(tunnel["cpu_us"].values())
     rate, p50 = tunnel["rps"] / plain["rps"], tunnel["p50_ms"] / plain["p50_ms"]
     print(f"   rate ×{rate:.1f}  p50 ×{p50:.2f}  CPU ÷{cpu:.1f}", flush=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-
 from modelmuxer.tunnel import TunnelChannel
 from modelmuxer.tunnel.resolver import Resolver
+
 from tests.tunnel.conftest import Client, Interop, Server
 
 
