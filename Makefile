@@ -7,7 +7,10 @@ UV := .tools/uv/bin/uv
 READY := $(VENV)/.ready
 PROTO_BASELINE := protos/baseline.binpb
 
+# uv downloads no Python, trusts whom the system trusts, and asks the package index that pip is configured for.
 export UV_PYTHON_DOWNLOADS := never
+export UV_SYSTEM_CERTS := true
+PIP_INDEX = $${PIP_INDEX_URL:-$$(.tools/uv/bin/pip config get global.index-url 2>/dev/null)}
 
 .DEFAULT_GOAL := help
 .PHONY: help up test lint format generate bench soak tools lock baseline clean
@@ -61,8 +64,9 @@ clean: ## forget the environment (tools, state and keys stay)
 $(READY): $(UV) requirements.lock pyproject.toml clients/python/pyproject.toml
 	@echo "Setting up $(VENV); this takes a minute, once"
 	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) $(VENV)
-	@VIRTUAL_ENV=$(VENV) $(UV) pip sync --quiet --require-hashes requirements.lock
-	@VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps -e . -e clients/python
+	@index="$(PIP_INDEX)"; test -z "$$index" || export UV_DEFAULT_INDEX="$$index"; export VIRTUAL_ENV=$(VENV); \
+		$(UV) pip sync --quiet --require-hashes requirements.lock && \
+		$(UV) pip install --quiet --no-deps -e . -e clients/python
 	@touch $@
 
 # uv of the locked version, in an environment of its own.

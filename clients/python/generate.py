@@ -37,8 +37,9 @@ def generate(folder: Path) -> dict[str, bytes]:
     """The stubs as the protos ask for them now, by path below `src`."""
     protos = sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / "modelmuxer").rglob("*.proto"))
     plugin = Path(sys.executable).parent / "protoc-gen-mypy_grpc"
-    outputs = [f"--{kind}_out={folder}" for kind in ("python", "pyi", "grpc_python", "mypy_grpc")]
-    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", f"--plugin={plugin}", *outputs, *protos]
+    outputs = [f"--{kind}_out={folder}" for kind in ("python", "pyi", "grpc_python")]
+    outputs += [f"--plugin={plugin}", f"--mypy_grpc_out=quiet:{folder}"]
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", *outputs, *protos]
     subprocess.run(command, check=True)  # noqa: S603 the words are our own
     return contents(folder)
 

@@ -47,6 +47,7 @@ class Attempt:
     written: bool = False
     http_status: int = 0
     provider_request_id: str = ""
+    provider_model: str = ""
     first_token_s: float | None = None
     answer_bytes: int = 0
     stated: Usage = field(default_factory=Usage)

@@ -82,6 +82,7 @@ class Engine:
                 body = await answer.body()
                 adapter = providers.adapter(attempt.deployment)
                 response = adapter.response(answer.status, answer.headers, body)
+                attempt.provider_model = response.started.provider_model
                 started = attempt.started()
                 started.MergeFrom(response.started)
                 response.started.CopyFrom(started)
@@ -239,6 +240,7 @@ async def _events(attempt: Attempt, answer: Answer, decoder: Decoder) -> AsyncGe
         async with aclosing(_decoded(answer, decoder)) as events:
             async for event in events:
                 if started is not None:
+                    attempt.provider_model = event.started.provider_model
                     started.MergeFrom(event.started)
                     yield ChatEvent(started=started)
                     started = None

@@ -53,6 +53,7 @@ def describe(span: Span, call: Attempt) -> None:
     span.set_attributes(
         {
             names.GEN_AI_RESPONSE_ID: completed.provider_request_id,
+            names.GEN_AI_RESPONSE_MODEL: call.provider_model or call.deployment.upstream_model,
             names.GEN_AI_RESPONSE_FINISH_REASONS: (completed.provider_finish_reason,),
             names.GEN_AI_USAGE_INPUT_TOKENS: usage.input_tokens,
             names.GEN_AI_USAGE_OUTPUT_TOKENS: usage.output_tokens,

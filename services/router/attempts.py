@@ -237,7 +237,10 @@ class Attempt:
         )
         if record.HasField("time_to_first_token"):
             observed.time_to_first_token.CopyFrom(record.time_to_first_token)
-        self._journal.append(JournalRecord(attempt_id=record.id, observed=observed))
+        try:
+            self._journal.append(JournalRecord(attempt_id=record.id, observed=observed))
+        except MeshError as full:
+            log.error("what was seen of attempt %s could not be journalled: %s", record.id, full.message)
 
     def _seen_usage(self) -> Usage:
         usage = Usage(source=chat_pb2.USAGE_SOURCE_ESTIMATED, input_tokens=self.order.input_tokens)

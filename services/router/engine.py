@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 import grpc
@@ -355,7 +355,7 @@ class Engine:
             provider=answer.started.provider,
             saved_nanos=walk.cache.saved_nanos,
         )
-        if not self._journal.full:
+        with suppress(MeshError):
             self._journal.append(JournalRecord(attempt_id=mint_attempt_id(), cache_hit=hit))
 
 

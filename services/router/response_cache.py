@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import grpc
@@ -16,7 +16,6 @@ from modelmuxer.cache.v1.cache_pb2 import CacheKey, FillOpen, FillRequest, Looku
 from modelmuxer.chat.v1.chat_pb2 import ChatResponse
 
 from services.router.breaker import Breaker
-from shared.transcript import replay
 
 if TYPE_CHECKING:
     from modelmuxer.cache.v1.cache_pb2_grpc import CacheServiceAsyncStub
@@ -67,13 +66,8 @@ class ResponseCache:
             await asyncio.wait(self._fills, timeout=FILL_TIMEOUT_S)
 
     async def _fill(self, key: CacheKey, answer: ChatResponse, ttl: Duration | None) -> None:
+        opening = FillRequest(open=FillOpen(key=key, ttl=ttl, answer=answer))
         try:
-            await self._cache.Fill(_pieces(key, answer, ttl), timeout=FILL_TIMEOUT_S)
+            await self._cache.Fill(iter((opening,)), timeout=FILL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             log.info("the response cache did not take an answer: %s", error.code().name)
-
-
-def _pieces(key: CacheKey, answer: ChatResponse, ttl: Duration | None) -> Iterator[FillRequest]:
-    yield FillRequest(open=FillOpen(key=key, ttl=ttl))
-    for event in replay(answer):
-        yield FillRequest(event=event)

@@ -173,14 +173,10 @@ class Cache(cache_pb2_grpc.CacheServiceServicer):
         return cache_pb2.LookupResponse(answer=kept, age=Duration(seconds=7)) if kept else cache_pb2.LookupResponse()
 
     async def Fill(self, request_iterator: Any, context: Any) -> cache_pb2.FillResponse:
-        transcript, opened = Transcript(), cache_pb2.FillOpen()
         async for request in request_iterator:
-            if request.HasField("open"):
-                opened = request.open
-            else:
-                transcript.add(request.event)
-        self.opens.append(opened)
-        self.kept[opened.key.tenant, opened.key.digest] = transcript.response
+            opened = request.open
+            self.opens.append(opened)
+            self.kept[opened.key.tenant, opened.key.digest] = opened.answer
         return cache_pb2.FillResponse(stored=True)
 
 

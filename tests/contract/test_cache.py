@@ -73,6 +73,13 @@ async def test_an_answer_comes_back_as_it_was_filled(cache: cache_pb2_grpc.Cache
     assert found.answer == ANSWER
 
 
+async def test_a_whole_answer_may_come_in_the_first_message(cache: cache_pb2_grpc.CacheServiceAsyncStub) -> None:
+    whole = cache_pb2.FillRequest(open=cache_pb2.FillOpen(key=key("a"), answer=ANSWER))
+    assert (await cache.Fill(iter((whole,)))).stored
+    found = await cache.Lookup(cache_pb2.LookupRequest(key=key("a")))
+    assert found.answer == ANSWER
+
+
 async def test_another_tenant_does_not_see_it(cache: cache_pb2_grpc.CacheServiceAsyncStub) -> None:
     await fill(cache, key("a"))
     found = await cache.Lookup(cache_pb2.LookupRequest(key=key("a", tenant="globex")))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,21 @@ async def test_garbage_on_the_port_harms_nobody(tmp_path: Path) -> None:
                 await asyncio.wait_for(reader.read(100), 5)
             writer.close()
         assert (await stub.CountTokens(COUNT)).input_tokens == 4
+
+
+async def test_any_bytes_as_a_message_get_an_answer_or_a_clear_refusal(tmp_path: Path) -> None:
+    chance = random.Random(2026)
+    valid, refusals = COUNT.SerializeToString(), set()
+    async with serving(Example(), tmp_path) as app, grpc.aio.insecure_channel(app.address) as channel:
+        count: Any = channel.unary_unary(f"/{PROVIDER}/CountTokens")
+        for _ in range(300):
+            message = bytearray(valid + chance.randbytes(chance.randrange(40)))
+            message[chance.randrange(len(message))] = chance.randrange(256)
+            try:
+                await count(bytes(message), metadata=(("x-mesh-token", app.mesh_token),), timeout=5)
+            except grpc.aio.AioRpcError as error:
+                refusals.add(MeshError.from_rpc(error).reason)
+    assert refusals == {Reason.MALFORMED_REQUEST}
 
 
 async def test_a_method_that_is_not_there_is_unimplemented(tmp_path: Path) -> None:

@@ -150,6 +150,14 @@ def test_reasoning_is_shown_where_the_provider_shows_it(client: openai.OpenAI) -
     assert "".join(delta.content or "" for delta in deltas)
 
 
+def test_a_refusal_is_parsed_as_one(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.parse(
+        model="openai/gpt-4o-mini", messages=say("[[sim refusal]]"), response_format=Verdict
+    )
+    assert answer.choices[0].message.refusal
+    assert (answer.choices[0].message.parsed, answer.choices[0].finish_reason) == (None, "stop")
+
+
 def test_log_probabilities_come_with_the_tokens(client: openai.OpenAI) -> None:
     choice = client.chat.completions.create(
         model="openai/gpt-4o-mini", messages=say("Hi"), logprobs=True, top_logprobs=2

@@ -27,7 +27,7 @@ from modelmuxer.chat.v1.chat_pb2 import (
     ToolResult,
 )
 
-from services.provider_proxy.adapters import JsonObject, add_options, as_object, caller_json, data_uri, unsupported
+from services.provider_proxy.adapters import JsonObject, add_options, caller_json, data_uri, unsupported
 from shared.catalogue import Dialect
 from shared.errors import MeshError, Reason
 
@@ -408,11 +408,10 @@ class OpenAIRequest:
     def _add_stream(self, body: JsonObject) -> None:
         body["stream"] = True
         if self._dialect.stream_options:
-            options = as_object(body.get("stream_options"), "stream_options")
-            options["include_usage"] = True
-            if self._dialect.obfuscation:
-                options.setdefault("include_obfuscation", False)
-            body["stream_options"] = options
+            asked = body.get("stream_options")
+            options: JsonObject = {"include_obfuscation": False} if self._dialect.obfuscation else {}
+            options |= asked if isinstance(asked, dict) else {}
+            body["stream_options"] = options | {"include_usage": True}
 
 
 def effort_of(max_tokens: int) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from modelmuxer.chat.v1 import chat_pb2
 
-from services.router.http.face import EventStream, Headers, Reading
+from services.router.http.face import Headers, Reading
 from shared.errors import MeshError
 from shared.wire import anthropic as wire
 
@@ -38,20 +38,8 @@ class AnthropicFace:
         return wire.error_frame(error, request_id)
 
 
-class _MessageEvents:
-    """Names the model by what the first event says of it."""
-
-    def __init__(self) -> None:
-        self._stream: EventStream | None = None
-
-    def encode(self, event: chat_pb2.ChatEvent) -> bytes:
-        if self._stream is None:
-            self._stream = wire.MessageStream(model=event.started.model)
-        return self._stream.encode(event)
-
-
 def _reading(request: wire.MessagesRequest, headers: Headers) -> Reading:
     for name in _PASSED_ON:
         if name in headers:
             request.chat.provider_headers[name] = ",".join(headers.getall(name))
-    return Reading(request.chat, _MessageEvents() if request.stream else None)
+    return Reading(request.chat, wire.MessageStream() if request.stream else None)

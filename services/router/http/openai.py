@@ -412,7 +412,7 @@ def render_response(response: chat.ChatResponse) -> dict[str, Any]:
         "index": 0,
         "message": _message(response.content),
         "logprobs": _logprobs(completed.logprobs) if completed.logprobs else None,
-        "finish_reason": _FINISH_REASONS.get(completed.finish_reason, "stop"),
+        "finish_reason": _finish_reason(completed),
     }
     return {
         "id": started.id,
@@ -424,6 +424,13 @@ def render_response(response: chat.ChatResponse) -> dict[str, Any]:
         **_stamps(started, completed.usage),
         "modelmuxer": _extension(started, completed),
     }
+
+
+def _finish_reason(completed: chat.Completed) -> str:
+    # A refusal of OpenAI's own ends with "stop"; the SDK takes "content_filter" for a filter, and raises.
+    if completed.finish_reason == chat.FINISH_REASON_REFUSAL and completed.provider_finish_reason == "stop":
+        return "stop"
+    return _FINISH_REASONS.get(completed.finish_reason, "stop")
 
 
 def _stamps(started: chat.Started, usage: chat.Usage) -> dict[str, str]:
@@ -622,7 +629,7 @@ class ChunkStream:
     def _complete(self, completed: chat.Completed) -> bytes:
         extension = _extension(self._started, completed)
         stamps = _stamps(self._started, completed.usage)
-        finish = _FINISH_REASONS.get(completed.finish_reason, "stop")
+        finish = _finish_reason(completed)
         frames = self._chunk({}, finish_reason=finish, extra={**stamps, "modelmuxer": extension})
         if self._include_usage:
             frames += _frame({**self._head, **stamps, "choices": [], "usage": _usage(completed.usage)})

@@ -59,7 +59,8 @@ class CacheServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Fill(self, request_iterator, context):
-        """Stores an answer: one FillOpen, then its events as they come. Stored only if the last event is completed.
+        """Stores an answer: one FillOpen with the answer in it, or with its events to follow as they come.
+        Stored only if it is completed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

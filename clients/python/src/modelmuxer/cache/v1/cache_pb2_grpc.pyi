@@ -36,7 +36,9 @@ class CacheServiceStub:
     Lookup: _grpc.UnaryUnaryMultiCallable[_cache_pb2.LookupRequest, _cache_pb2.LookupResponse]
     """Looks an answer up."""
     Fill: _grpc.StreamUnaryMultiCallable[_cache_pb2.FillRequest, _cache_pb2.FillResponse]
-    """Stores an answer: one FillOpen, then its events as they come. Stored only if the last event is completed."""
+    """Stores an answer: one FillOpen with the answer in it, or with its events to follow as they come.
+    Stored only if it is completed.
+    """
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
@@ -46,7 +48,9 @@ class CacheServiceAsyncStub(CacheServiceStub):
     Lookup: _aio.UnaryUnaryMultiCallable[_cache_pb2.LookupRequest, _cache_pb2.LookupResponse]  # type: ignore[assignment]
     """Looks an answer up."""
     Fill: _aio.StreamUnaryMultiCallable[_cache_pb2.FillRequest, _cache_pb2.FillResponse]  # type: ignore[assignment]
-    """Stores an answer: one FillOpen, then its events as they come. Stored only if the last event is completed."""
+    """Stores an answer: one FillOpen with the answer in it, or with its events to follow as they come.
+    Stored only if it is completed.
+    """
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """CacheService keeps whole answers by key."""
@@ -65,6 +69,8 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_cache_pb2.FillRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.FillResponse, _abc.Awaitable[_cache_pb2.FillResponse]]:
-        """Stores an answer: one FillOpen, then its events as they come. Stored only if the last event is completed."""
+        """Stores an answer: one FillOpen with the answer in it, or with its events to follow as they come.
+        Stored only if it is completed.
+        """
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
