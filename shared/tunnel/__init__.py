@@ -7,6 +7,7 @@ uses it too and must not install the mesh for that.
 from collections.abc import Sequence
 
 import grpc
+from modelmuxer.tunnel import SERVICE as SERVICE
 from modelmuxer.tunnel import TunnelChannel, TunnelOptions, TunnelServicer
 
 from shared.health import READINESS
