@@ -223,3 +223,25 @@ async def test_nothing_is_left_of_calls_that_have_ended() -> None:
         assert not server_link.streams
         ((_, client_link),) = channel._usable
         assert not client_link.outstanding
+
+
+async def test_metadata_too_long_ends_its_call_only() -> None:
+    async def behaviour(request: Any, context: Any) -> Any:
+        context.set_trailing_metadata((("k", "v" * request["size"]),))
+        return {}
+
+    async with Server() as server, TunnelChannel(server.address) as channel:
+        server.service.behaviour = behaviour
+        client = Client(channel)
+        for call in (client.run({"size": 100_000}), client.run({"size": 1}, metadata=(("k", "v" * 100_000),))):
+            with pytest.raises(aio.AioRpcError) as error:
+                await call
+            assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await client.run({"size": 60_000}, metadata=(("k", "v" * 60_000),)) == {}
+
+
+async def test_more_calls_than_a_peer_takes_wait_without_growing_slow() -> None:
+    async with Server(options=TunnelOptions(max_calls=20)) as server, TunnelChannel(server.address) as channel:
+        client = Client(channel)
+        assert len(await asyncio.gather(*(_await(client.empty({})) for _ in range(3000)))) == 3000
+        assert not channel._waiting

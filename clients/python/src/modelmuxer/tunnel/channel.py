@@ -205,13 +205,13 @@ class TunnelChannel(aio.Channel):
     def _settle(self) -> None:
         """Takes stock of the replicas, then sends or fails the calls that wait."""
         self._usable = self._take_stock()
-        for call in list(self._waiting):
-            if call not in self._waiting:
-                continue
+        while self._waiting:
+            call = next(iter(self._waiting))
             link = self._pick(call)
-            if link is not None:
-                del self._waiting[call]
-                link.open(call)
+            if link is None:
+                break
+            del self._waiting[call]
+            link.open(call)
         replicas = self._replicas.values()
         if self._usable:
             self._set_state(State.READY)

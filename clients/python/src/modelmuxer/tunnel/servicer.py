@@ -191,7 +191,10 @@ class ServerLink(Link):
         await self._room
 
     def drained(self) -> None:
-        if self._room is not None and self.waiting_bytes < ROOM_BYTES:
+        if self._room is None:
+            return
+        self._heard = True  # nothing is read meanwhile: that batches leave is the sign of life
+        if self.waiting_bytes < ROOM_BYTES:
             if not self._room.done():
                 self._room.set_result(None)
             self._room = None
