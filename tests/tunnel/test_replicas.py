@@ -197,6 +197,17 @@ class TestComingAndGoing:
             assert Counter(await asyncio.gather(*running)) == {"0": 2, "1": 2}
             await asyncio.wait_for(drain, 5)
 
+    async def test_a_drain_cuts_what_runs_after_its_grace(self) -> None:
+        async with replicas(1) as (servers, client):
+            servers[0].service.gate.clear()  # type: ignore[attr-defined]
+            running = asyncio.ensure_future(_run(client))
+            await eventually(lambda: servers[0].tunnel.open_calls)
+            await asyncio.wait_for(servers[0].tunnel.drain(0.05), 2)
+            with pytest.raises(aio.AioRpcError) as error:
+                await running
+            assert error.value.code() is Code.UNAVAILABLE
+            await asyncio.wait_for(servers[0].grpc.stop(5), 2)
+
     async def test_a_lone_drain_ends_without_its_client(self) -> None:
         async with replicas(1) as (servers, client):
             assert await _run(client) == "0"

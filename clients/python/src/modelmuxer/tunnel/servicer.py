@@ -82,16 +82,21 @@ class TunnelServicer:
         """Calls that run now, in all tunnels."""
         return sum(len(link.running) for link in self._links)
 
-    async def drain(self) -> None:
+    async def drain(self, grace_s: float | None = None) -> None:
         """Sends every client away, now and from now on, and waits until the last call has ended.
 
-        Belongs between health's NOT_SERVING and the server's `stop`. Whoever has no time cancels it.
+        Belongs between health's NOT_SERVING and the server's `stop`. Calls that still run after `grace_s` are cut.
         """
         self._draining = True
         for link in self._links:
             link.send_away(GoingAway.REASON_DRAIN)
-        while self._links:
-            await asyncio.wait([link.over for link in self._links])
+        try:
+            async with asyncio.timeout(grace_s):
+                while self._links:
+                    await asyncio.wait([link.over for link in self._links])
+        except TimeoutError:
+            for link in self._links:
+                link.cut()
 
     async def find_handler(self, details: CallDetails) -> Any:
         """The handler of a call, by way of the interceptors; None if there is none."""
@@ -142,14 +147,15 @@ class ServerLink(Link):
         self._closed_to_calls = False
         self._room: asyncio.Future[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
+        self._reading: asyncio.Task[str] | None = None
 
     async def run(self) -> str:
         """Serves until the client leaves or the tunnel breaks; says what broke it, if the client should know."""
         age_s = self.options.max_age_s * random.uniform(0.9, 1.1)  # noqa: S311 - jitter is no secret
         self._timers.append(self.loop.call_later(age_s, self.send_away, GoingAway.REASON_AGE))
-        reading = self.loop.create_task(self._read())
+        self._reading = reading = self.loop.create_task(self._read())
         pumping = self.loop.create_task(self.pump(self.context.write))
-        self.watch_peer(functools.partial(self._peer_is_dead, reading))
+        self.watch_peer(self.cut)
         try:
             await asyncio.wait((reading, pumping), return_when=asyncio.FIRST_COMPLETED)
             if pumping.done():
@@ -337,8 +343,10 @@ class ServerLink(Link):
             farewell.last_id = last_id
         self._press()
 
-    def _peer_is_dead(self, reading: "asyncio.Task[str]") -> None:
-        reading.cancel()
+    def cut(self) -> None:
+        """Ends the tunnel at once: the peer is dead, or there is no more time for it."""
+        if self._reading is not None:
+            self._reading.cancel()
 
     def close(self, details: str) -> None:
         super().close(details)
