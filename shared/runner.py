@@ -7,6 +7,7 @@ drain callbacks -> running calls end -> background tasks and resources close in 
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -181,7 +182,7 @@ async def running(name: str, settings: S, build: Build[S]) -> AsyncIterator[App]
         mesh_tunnel = tunnel.servicer(
             app.registry.handlers, max_message_bytes=settings.max_message_bytes, max_calls=settings.worker_connections
         )
-        app.on_drain(mesh_tunnel.drain)
+        app.on_drain(functools.partial(mesh_tunnel.drain, settings.grace_s))
         exchange = Registry([interceptors.errors])
         exchange.wrap(tunnel.SERVICE, mesh_tunnel.methods(), public=True)  # each call in it shows the mesh token
         server.add_generic_rpc_handlers(exchange.handlers)
