@@ -7,6 +7,7 @@ drain callbacks -> running calls end -> background tasks and resources close in 
 import argparse
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import logging
@@ -21,7 +22,7 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 import uvloop
 
-from shared import channels, health, interceptors, reflection
+from shared import channels, health, interceptors, reflection, tunnel
 from shared.admission import Slots
 from shared.interceptors import Registry
 from shared.lockfile import Locked
@@ -92,7 +93,8 @@ class App:
 
     def channel(self, target: str) -> grpc.aio.Channel:
         """A channel to another service, closed on stop. Calls on it inherit the deadline of the call being served."""
-        channel = channels.connect(target, self.settings.max_message_bytes)
+        connect = tunnel.connect if self.settings.mesh_transport == "tunnel" else channels.connect
+        channel = connect(target, self.settings.max_message_bytes)
         self.stack.push_async_callback(channel.close)
         return channels.MeshChannel(channel, self.mesh_token, self.tracer)
 
@@ -178,6 +180,13 @@ async def running(name: str, settings: S, build: Build[S]) -> AsyncIterator[App]
         app.background(metrics.watch_event_loop(), "event loop lag")
         await build(settings, app)
         server.add_generic_rpc_handlers(_handlers(app))
+        mesh_tunnel = tunnel.servicer(
+            app.registry.handlers, max_message_bytes=settings.max_message_bytes, max_calls=settings.worker_connections
+        )
+        app.on_drain(functools.partial(mesh_tunnel.drain, settings.grace_s))
+        exchange = Registry([interceptors.errors])
+        exchange.wrap(tunnel.SERVICE, mesh_tunnel.methods(), public=True)  # each call in it shows the mesh token
+        server.add_generic_rpc_handlers(exchange.handlers)
         await server.start()
         try:
             for start in app.starts:

@@ -219,6 +219,12 @@ class ServiceSettings(Settings):
     accounting_address: str = setting(
         "", derive=_address_of("accounting"), env="ACCOUNTING_ADDRESS", help="host:port of accounting"
     )
+    mesh_transport: str = setting(
+        "tunnel",
+        env="MESH_TRANSPORT",
+        choices=("tunnel", "plain"),
+        help="how calls travel between services: many in one stream, or each as a gRPC call of its own",
+    )
     max_message_bytes: int = setting(
         32 * 1024 * 1024, env="MAX_MESSAGE_BYTES", minimum=4096, maximum=2**31 - 1, help="largest request or answer"
     )

@@ -10,6 +10,7 @@ import grpc
 from modelmuxer.chat.v1 import chat_pb2
 from modelmuxer.client.errors import CallError
 from modelmuxer.router.v1 import router_pb2_grpc
+from modelmuxer.tunnel import TunnelChannel
 
 _MAX_MESSAGE_BYTES = 32 * 1024 * 1024  # the router's own limit
 _OPTIONS = (
@@ -30,15 +31,16 @@ class Client:
         api_key: str,
         credentials: grpc.ChannelCredentials | None = None,
         timeout_s: float | None = None,
+        tunnel: bool = False,
     ) -> None:
-        """``credentials`` switch TLS on; ``timeout_s`` is the deadline of each call."""
+        """``credentials`` switch TLS on; ``timeout_s`` is the deadline of each call.
+
+        ``tunnel`` carries all calls in one stream to each replica of the router: worth it from hundreds of calls a
+        second. A router without tunnels is called plainly.
+        """
         self._metadata = (("authorization", f"Bearer {api_key}"),)
         self._timeout_s = timeout_s
-        self._channel = (
-            grpc.aio.insecure_channel(address, options=_OPTIONS)
-            if credentials is None
-            else grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
-        )
+        self._channel = _channel(address, credentials, self._metadata if tunnel else None)
         self.router = router_pb2_grpc.RouterServiceStub(self._channel)
         """The generated stub. Its calls take ``metadata=client.metadata()``."""
 
@@ -85,6 +87,16 @@ class Client:
             raise CallError.from_rpc(error) from None
         finally:
             call.cancel()
+
+
+def _channel(
+    address: str, credentials: grpc.ChannelCredentials | None, tunnel_metadata: tuple[tuple[str, str], ...] | None
+) -> grpc.aio.Channel:
+    if tunnel_metadata is not None:
+        return TunnelChannel(address, credentials=credentials, options=_OPTIONS, metadata=tunnel_metadata)
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
 
 
 def text_message(text: str, role: chat_pb2.Role = chat_pb2.ROLE_USER) -> chat_pb2.Message:

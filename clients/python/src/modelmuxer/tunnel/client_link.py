@@ -1,0 +1,294 @@
+"""The client's end of one tunnel: opens calls, hands on what the server says of them."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+from weakref import ref
+
+import grpc
+from grpc import aio
+from modelmuxer.tunnel.calls import ClientCall
+from modelmuxer.tunnel.link import (
+    CANCEL,
+    END,
+    EXCHANGE,
+    HEADERS,
+    MESSAGE,
+    MESSAGE_COST,
+    OPEN,
+    ROOM_BYTES,
+    WINDOW,
+    Link,
+    Stream,
+    TunnelError,
+)
+from modelmuxer.tunnel.options import TunnelOptions
+from modelmuxer.tunnel.v1.tunnel_pb2 import ExchangeRequest, ExchangeResponse, GoingAway
+
+_MAX_ID = 2**32 - 1
+
+
+class NoTunnel(Exception):
+    """The peer serves gRPC, but no tunnel."""
+
+
+class ClientLink(Link):
+    """One tunnel to one address. `connect` makes it, `leave` lets it end when its calls have."""
+
+    def __init__(
+        self,
+        channel: aio.Channel,
+        options: TunnelOptions,
+        replica: str,
+        on_change: Callable[[], None],
+    ) -> None:
+        super().__init__(ExchangeRequest, options, replica)
+        self.going_away: int | None = None
+        """Why the server wants this tunnel to end, if it does."""
+        self.over = self.loop.create_future()
+        """Done when the tunnel is lost or, after `leave`, ended; its result says why."""
+        self.departing = self.loop.create_future()
+        """Done when no further calls should come here: the server goes away, or the tunnel is over."""
+        self.max_calls = 0
+        self._channel = channel
+        self._on_change = on_change
+        self._next_id = 1
+        self._leaving = False
+        self._crowded = False
+        self._exchange: aio.StreamStreamCall[bytes, bytes] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def identity(self) -> str:
+        """Who serves at the other end."""
+        return self.peer_hello.replica
+
+    @property
+    def outstanding(self) -> int:
+        return len(self.streams)
+
+    def open_calls(self) -> list[ClientCall[Any, Any]]:
+        held = [item() if item.__class__ is ref else item for item in self.streams.values()]
+        return [call for call in held if call is not None]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another call may be opened now; `on_change` tells when one may again."""
+        room = len(self.streams) < self.max_calls and self.waiting_bytes < 4 * ROOM_BYTES and self._next_id < _MAX_ID
+        if not room:
+            self._crowded = True
+        return room
+
+    async def connect(self, metadata: aio.Metadata) -> None:
+        """Opens the tunnel and waits for the server's hello.
+
+        Raises:
+            NoTunnel: the peer answers UNIMPLEMENTED.
+            aio.AioRpcError, TimeoutError, TunnelError: there is no such peer, or none that can be understood.
+        """
+        exchange: Any = self._channel.stream_stream(EXCHANGE)(metadata=metadata)
+        self._exchange = exchange
+        try:
+            async with asyncio.timeout(self.options.connect_timeout_s):
+                await exchange.write(self._next_batch().SerializeToString())
+                first = await exchange.read()
+        except asyncio.InvalidStateError:
+            first = aio.EOF
+        except BaseException as error:
+            exchange.cancel()
+            if isinstance(error, aio.AioRpcError) and error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                raise NoTunnel from None
+            raise
+        if first is aio.EOF:
+            code, details = await exchange.code(), await exchange.details()
+            if code is grpc.StatusCode.UNIMPLEMENTED:
+                raise NoTunnel
+            raise TunnelError(f"the peer ended the tunnel at once: {code.name} {details}")
+        batch = _parse(first)
+        self.greet(batch)
+        self.max_calls = self.peer_hello.max_calls or _MAX_ID
+        self._receive(batch)
+        create_task = self.loop.create_task
+        self._tasks = [create_task(self._read(exchange)), create_task(self._write(exchange))]
+        self.watch_peer(self._peer_is_dead)
+
+    async def _read(self, exchange: "aio.StreamStreamCall[bytes, bytes]") -> None:
+        read: Callable[[], Any] = exchange.read
+        try:
+            while (data := await read()) is not aio.EOF:
+                self._receive(_parse(data))
+            reason = "The tunnel ended."
+        except TunnelError as error:
+            reason = f"The tunnel broke: {error}."
+        except aio.AioRpcError as error:
+            reason = f"The tunnel broke: {error.code().name} {error.details()}"
+        except asyncio.CancelledError:
+            reason = "The tunnel was closed."
+        self.close(reason)
+
+    async def _write(self, exchange: "aio.StreamStreamCall[bytes, bytes]") -> None:
+        try:
+            await self.pump(exchange.write)
+            await exchange.done_writing()
+        except (aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
+            pass  # the reader hears of it too, and says why
+
+    def drained(self) -> None:
+        if self._crowded and self.waiting_bytes < ROOM_BYTES:
+            self._tell_of_room()
+
+    def _tell_of_room(self) -> None:
+        self._crowded = False
+        self._on_change()
+
+    def _peer_is_dead(self) -> None:
+        silence_s = self.options.ping_interval_s * self.options.ping_limit
+        self.close(f"The peer has been silent for more than {silence_s:g} s.")
+
+    # Calls.
+
+    def open(self, call: ClientCall[Any, Any]) -> None:
+        """Opens a call, with the messages that it has already got."""
+        call.id = call_id = self._next_id
+        self._next_id = call_id + 1
+        call.send_window = self.peer_window
+        call.recv_window = self._recv_window
+        call.carrier = call.link = self
+        method = call.method
+        self.streams[call_id] = ref(call, self._abandon(call_id)) if method.response_streaming else call
+        messages = call.sent or ()
+        if call.half_closed and len(messages) == 1:
+            message = messages[0]
+            size = len(message)
+            if self.fits(call, size):
+                call.send_window -= size + MESSAGE_COST
+                if call.metadata or call.deadline is not None:
+                    fields, fields_size = self._opening(call)
+                    size += fields_size
+                    self._add(message=message, half_close=True, **fields)
+                else:
+                    self._add(id=call_id, kind=OPEN, method=method.name, message=message, half_close=True)
+                self._touch(size + 64)
+                return
+        fields, size = self._opening(call)
+        self.put(size + 64, **fields)
+        for message in messages:
+            self.send(call, message)
+        if call.half_closed:
+            self.half_close(call)
+        if call.backlog is None:
+            call.release()
+
+    def _opening(self, call: ClientCall[Any, Any]) -> tuple[dict[str, Any], int]:
+        """The fields of the call's first frame, and about how many bytes they are."""
+        fields: dict[str, Any] = {"id": call.id, "kind": OPEN, "method": call.method.name}
+        size = 0
+        if call.metadata:
+            fields["metadata"] = call.metadata
+            size = sum(map(len, call.metadata))
+        if call.deadline is not None:
+            fields["timeout_us"] = max(int((call.deadline - time.monotonic()) * 1e6), 0)
+        return fields, size
+
+    def _abandon(self, call_id: int) -> "Callable[[ref[Any]], None]":
+        def abandoned(_: "ref[Any]") -> None:
+            if self.streams.pop(call_id, None) is not None and not self.closed and not self.loop.is_closed():
+                self.put(8, id=call_id, kind=CANCEL)
+                self._after_call()
+
+        return abandoned
+
+    def cancel(self, stream: Stream) -> None:
+        if stream.id in self.streams and not self.closed and not self.loop.is_closed():
+            self.put(8, id=stream.id, kind=CANCEL)
+            self.forget(stream)
+
+    def forget(self, stream: Stream) -> None:
+        super().forget(stream)
+        self._after_call()
+
+    def _after_call(self) -> None:
+        if self._crowded:
+            self._tell_of_room()
+        if self._leaving and not self.streams:
+            self.finish()
+
+    def _receive(self, batch: ExchangeResponse) -> None:
+        self.hear(batch)
+        if batch.HasField("going_away"):
+            self._hear_farewell(batch.going_away)
+        find = self.streams.get
+        for frame in batch.frames:
+            stream = find(frame.id)
+            if stream is None:
+                continue
+            if stream.__class__ is ref:
+                stream = stream()
+                if stream is None:
+                    continue
+            kind = frame.kind
+            if kind == MESSAGE:
+                self.accept(stream, frame)
+            elif kind == END:
+                if frame.HasField("message"):
+                    if frame.rest or stream.parts is not None:
+                        self.violate(stream, "a part of a message as its last")
+                        continue
+                    stream.inbox.append(frame.message)
+                self.forget(stream)
+                stream.on_end(frame.code, frame.details, frame.metadata[:], frame.not_started)
+            elif kind == WINDOW:
+                self.credit(stream, frame.credit)
+            elif kind == HEADERS:
+                stream.on_headers(frame.metadata[:])
+            else:
+                raise TunnelError(f"a frame of kind {kind} from a server")
+
+    # The end.
+
+    def _hear_farewell(self, farewell: GoingAway) -> None:
+        self.going_away = farewell.reason
+        self._depart()
+        if not farewell.HasField("last_id"):
+            return
+        self._next_id = _MAX_ID
+        for call_id, held in list(self.streams.items()):
+            if call_id > farewell.last_id:
+                del self.streams[call_id]
+                if (call := held() if held.__class__ is ref else held) is not None:
+                    call.on_end(grpc.StatusCode.UNAVAILABLE.value[0], "The peer is going away.", (), not_started=True)
+        self.leave()
+
+    def _depart(self) -> None:
+        if not self.departing.done():
+            self.departing.set_result(None)
+            self._on_change()
+
+    def leave(self) -> None:
+        """Opens no further calls; the tunnel ends when the open ones have."""
+        self._leaving = True
+        if not self.streams:
+            self.finish()
+
+    def close(self, details: str) -> None:
+        self.max_calls = 0
+        super().close(details)
+        if not self.over.done():
+            self.over.set_result(details)
+        self._depart()
+        if self._exchange is not None:
+            self._exchange.cancel()
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+
+
+def _parse(data: bytes) -> ExchangeResponse:
+    try:
+        return ExchangeResponse.FromString(data)
+    except Exception as error:
+        raise TunnelError("a batch that cannot be read") from error
+
+
+DRAIN = int(GoingAway.REASON_DRAIN)
