@@ -22,6 +22,7 @@ class Load:
     model: str
     """Empty leaves the choice to the mesh, by its hybrid strategy."""
     prompt: str
+    """Holds NUMBER once."""
     distinct: bool
     """Every prompt is new, so that no cache can answer."""
     stream: bool
