@@ -14,6 +14,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from modelmuxer.cache.v1.cache_pb2 import CacheKey, FillOpen, FillRequest, LookupRequest, LookupResponse
 from modelmuxer.chat.v1.chat_pb2 import ChatResponse
+from modelmuxer.tunnel import KEY_METADATA
 
 from services.router.breaker import Breaker
 
@@ -44,7 +45,7 @@ class ResponseCache:
             return None
         request = LookupRequest(key=key, max_age=max_age)
         try:
-            found = await self._cache.Lookup(request, timeout=self._timeout_s)
+            found = await self._cache.Lookup(request, timeout=self._timeout_s, metadata=_home(key))
         except grpc.aio.AioRpcError as error:
             self._breaker.failed(self._clock())
             log.info("the response cache did not answer: %s", error.code().name)
@@ -68,6 +69,11 @@ class ResponseCache:
     async def _fill(self, key: CacheKey, answer: ChatResponse, ttl: Duration | None) -> None:
         opening = FillRequest(open=FillOpen(key=key, ttl=ttl, answer=answer))
         try:
-            await self._cache.Fill(iter((opening,)), timeout=FILL_TIMEOUT_S)
+            await self._cache.Fill(iter((opening,)), timeout=FILL_TIMEOUT_S, metadata=_home(key))
         except grpc.aio.AioRpcError as error:
             log.info("the response cache did not take an answer: %s", error.code().name)
+
+
+def _home(key: CacheKey) -> tuple[tuple[str, str], ...]:
+    """Names the key to the tunnel: among replicas with a memory each, every key has one home."""
+    return ((KEY_METADATA, key.digest.hex()),)
