@@ -42,6 +42,7 @@ from shared.errors import MeshError
 from shared.journal import Journal
 from shared.runner import StartError, running
 from shared.shipper import Shipper
+from tests.ports import free_port
 
 HOUR = 3600
 MIDNIGHT = 1_700_006_400  # 2023-11-15 00:00 UTC
@@ -608,7 +609,7 @@ class Process:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self.port = "0"
+        self.port = str(free_port())
         self.start()
 
     def start(self) -> None:
@@ -625,7 +626,6 @@ class Process:
         )
         assert self._process.stdout is not None
         self.address = json.loads(self._process.stdout.readline())["grpc"]
-        self.port = self.address.rpartition(":")[2]
 
     def end(self, how: signal.Signals) -> None:
         self._process.send_signal(how)

@@ -18,6 +18,8 @@ from typing import Any, Self, TypeVar
 
 import psutil
 
+from tests.ports import free_port
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +40,7 @@ class Mesh(AbstractContextManager["Mesh"]):
 
     def __enter__(self) -> Self:
         inherited = {name: value for name, value in os.environ.items() if not _is_setting(name)}
-        ports = {f"MODELMUXER_{name}_PORT": "0" for name in _PORTS}
+        ports = {f"MODELMUXER_{name}_PORT": str(free_port()) for name in _PORTS}
         metrics = {f"MODELMUXER_{name}_METRICS_PORT": "0" for name in _METRICS}
         environ = {**inherited, **ports, **metrics, "MODELMUXER_HOME": str(self.home), "MODELMUXER_DRAIN_WAIT_S": "0.1"}
         self.log = (self.home.parent / f"{self.home.name}.log").open("w+")

@@ -21,13 +21,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from tests.performance import report
+from tests.performance import hop, report
 from tests.performance.collector import collecting
 from tests.performance.load import Load, Measured, grpc_callers, http_callers
 from tests.performance.suites import QUICK, SUITES, Case, Scale
 from tests.performance.targets import Target, targets
 
+_HOP = "hop"  # one call's way between two processes: no mesh, no floor, its own pairs
 _WARM_UP = 0.2  # of a turn
+_MOST = 0.99
 _RUN = {"http": http_callers.run, "grpc": grpc_callers.run}
 
 
@@ -43,6 +45,7 @@ class Bench:
         """Returns a row for each of the case's targets, the mesh's last."""
         measured = {name: Measured() for name in case.targets}
         cpu_s = {name: Counter[str]() for name in case.targets}
+        lookups = Counter[str]()
         seconds = case.ramp_s if case.once else self.seconds / case.turns + case.ramp_s
         for name in case.targets:
             self._measure(
@@ -51,10 +54,14 @@ class Bench:
         for _ in range(case.turns):
             for name in case.targets:
                 target = self.targets[name]
-                before = target.cpu_s()
+                before, looked_up = target.cpu_s(), target.cache_lookups()
                 measured[name].add(self._measure(case, target, seconds))
+                lookups[name] += target.cache_lookups() - looked_up
                 cpu_s[name].update({process: used - before[process] for process, used in target.cpu_s().items()})
-        rows = {name: report.row(case, self.targets[name], measured[name], cpu_s[name]) for name in case.targets}
+        rows = {
+            name: report.row(case, self.targets[name], measured[name], cpu_s[name], lookups[name])
+            for name in case.targets
+        }
         report.compare(rows["mesh"], rows.get("floor"), rows.get("direct"))
         return list(rows.values())
 
@@ -80,14 +87,31 @@ def main() -> None:
     arguments = _arguments()
     console = Console(stderr=True)
     seconds = 0.3 if arguments.quick else arguments.seconds
-    cases = [
-        case for name in arguments.suites or SUITES for case in SUITES[name](QUICK if arguments.quick else Scale())
-    ]
+    suites = arguments.suites or [*SUITES, _HOP]
+    cases = [case for name in suites if name != _HOP for case in SUITES[name](QUICK if arguments.quick else Scale())]
     metadata = report.metadata(seconds=seconds, tracing=arguments.tracing)
+    rows: list[report.Row] = []
+    if cases:
+        rows += _measured(console, cases, seconds, tracing=arguments.tracing)
+    title = f"{metadata['date']}, {metadata['cores']} cores, tracing {'on' if arguments.tracing else 'off'}"
+    shown = list(report.tables(rows, title=title)) if rows else []
+    if _HOP in suites:
+        rows += hop.measure(
+            hop.Plan(seconds=seconds, callers=(2,)) if arguments.quick else hop.Plan(seconds=seconds / 5)
+        )
+    arguments.output.write_text(json.dumps({"metadata": metadata, "rows": rows}, indent=1) + "\n")
+    Console(width=None if sys.stdout.isatty() else 200).print(*shown)
+    console.print(f"Written to {arguments.output}")
+    if failed := [made for made in rows if made["errors"]]:
+        sys.exit(f"{len(failed)} rows have errors, the first: {failed[0].get('first_error')}")
+
+
+def _measured(console: Console, cases: list[Case], seconds: float, *, tracing: bool) -> list[report.Row]:
+    """Starts everything, runs the cases one after the other, and says of each how it went."""
     rows: list[report.Row] = []
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="modelmuxer-bench-"))) / "home"
-        environ = stack.enter_context(collecting()) if arguments.tracing else {}
+        environ = stack.enter_context(collecting()) if tracing else {}
         console.print("Starting the mesh and the floor")
         started = stack.enter_context(targets(home, environ))
         spawn = multiprocessing.get_context("spawn")
@@ -96,12 +120,7 @@ def main() -> None:
         for case in _shown(console, cases):
             rows += bench.run(case)
             console.print(_line(rows[-1]))
-    arguments.output.write_text(json.dumps({"metadata": metadata, "rows": rows}, indent=1) + "\n")
-    title = f"{metadata['date']}, {metadata['cores']} cores, tracing {'on' if arguments.tracing else 'off'}"
-    Console(width=None if sys.stdout.isatty() else 200).print(*report.tables(rows, title=title))
-    console.print(f"Written to {arguments.output}")
-    if failed := [made for made in rows if made["errors"]]:
-        sys.exit(f"{len(failed)} rows have errors, the first: {failed[0].get('first_error')}")
+    return rows
 
 
 def _shown(console: Console, cases: list[Case]) -> Iterator[Case]:
@@ -115,17 +134,20 @@ def _shown(console: Console, cases: list[Case]) -> Iterator[Case]:
 
 def _line(made: report.Row) -> str:
     beside = f", {made['rps_of_floor']:.0%} of the floor" if "rps_of_floor" in made else ""
-    return f"{made['suite']}: {made['case']}, {made['callers']} callers: {made['rps']:,.0f}/s{beside}"
+    asked = made["cache_lookups"] / max(made["requests"], 1)
+    without = f" (the cache was late or left alone for {1 - asked:.0%} of them)" if asked < _MOST else ""
+    return f"{made['suite']}: {made['case']}, {made['callers']} callers: {made['rps']:,.0f}/s{beside}{without}"
 
 
 def _arguments() -> argparse.Namespace:
+    known = [*SUITES, _HOP]
     parser = argparse.ArgumentParser(prog="python -m tests.performance", description=__doc__)
-    parser.add_argument("suites", nargs="*", metavar="suite", help=f"which to run (default all): {', '.join(SUITES)}")
+    parser.add_argument("suites", nargs="*", metavar="suite", help=f"which to run (default all): {', '.join(known)}")
     parser.add_argument("--seconds", type=float, default=5.0, help="per case and target (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a third of a second each: shows that it runs, no more")
     parser.add_argument("--tracing", action="store_true", help="export every span to a collector that drops them")
     parser.add_argument("--output", type=Path, default=Path("bench.json"), help="default %(default)s")
     arguments = parser.parse_args()
-    if unknown := [name for name in arguments.suites if name not in SUITES]:
-        parser.error(f"no such suite: {', '.join(unknown)}; there are {', '.join(SUITES)}")
+    if unknown := [name for name in arguments.suites if name not in known]:
+        parser.error(f"no such suite: {', '.join(unknown)}; there are {', '.join(known)}")
     return arguments

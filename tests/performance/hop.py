@@ -14,6 +14,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -106,6 +107,18 @@ def _cpu_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to measure."""
+
+    seconds: float = 1.0
+    """For each transport in each case."""
+    callers: tuple[int, ...] = CALLERS
+    cases: tuple[str, ...] = tuple(CASES)
+    interceptors: bool = True
+    options: TunnelOptions = field(default_factory=TunnelOptions)
+
+
 class _Turn:
     """What one transport did in one case, summed over its turns."""
 
@@ -118,6 +131,8 @@ class _Turn:
         ordered = sorted(self.latencies_s)
         return {
             "suite": "hop",
+            "errors": 0,
+            "rss_mb": {},
             "case": f"{case}, {transport}",
             "callers": callers,
             "rps": round(calls * units / self.wall_s),
@@ -167,27 +182,27 @@ def _work(case: str, channel: aio.Channel) -> Callable[[], Coroutine[Any, Any, N
     return call_once if case.startswith("unary") else read_all
 
 
-async def _bench(arguments: argparse.Namespace, port: int, pipe: Connection) -> list[dict[str, Any]]:
+async def _bench(plan: Plan, port: int, pipe: Connection) -> list[dict[str, Any]]:
     def ask_cpu() -> float:
         pipe.send("cpu")
         return float(pipe.recv())
 
-    interceptors = [_UnaryPass(), _StreamPass()] if arguments.interceptors else []
+    interceptors = [_UnaryPass(), _StreamPass()] if plan.interceptors else []
     target = f"127.0.0.1:{port}"
     channels: dict[str, aio.Channel] = {
         "plain": aio.insecure_channel(target, interceptors=interceptors),
-        "tunnel": TunnelChannel(target, interceptors=interceptors, tunnel=_options(arguments)),
+        "tunnel": TunnelChannel(target, interceptors=interceptors, tunnel=plan.options),
     }
     rows = []
-    for case in arguments.case or CASES:
-        for callers in arguments.callers or CALLERS:
+    for case in plan.cases:
+        for callers in plan.callers:
             work = {name: _work(case, channel) for name, channel in channels.items()}
             turns = {name: _Turn() for name in channels}
             for name in channels:
                 await work[name]()
             for _ in range(ROUNDS):
                 for name in channels:
-                    await _measure(turns[name], work[name], callers, arguments.seconds / ROUNDS, ask_cpu)
+                    await _measure(turns[name], work[name], callers, plan.seconds / ROUNDS, ask_cpu)
             pair = [turns[name].row(case, name, callers, CASES[case]) for name in channels]
             _show(*pair)
             rows += pair
@@ -196,8 +211,19 @@ async def _bench(arguments: argparse.Namespace, port: int, pipe: Connection) -> 
     return rows
 
 
-def _options(arguments: argparse.Namespace) -> TunnelOptions:
-    return TunnelOptions(pace_s=arguments.pace_ms / 1000)
+def measure(plan: Plan) -> list[dict[str, Any]]:
+    """Runs the plan against a server process of its own; prints each pair as it is measured, returns the rows."""
+    here, there = multiprocessing.Pipe()
+    context = multiprocessing.get_context("spawn")
+    server = context.Process(target=_run_server, args=(there, plan.interceptors, plan.options))
+    server.start()
+    try:
+        rows = uvloop.run(_bench(plan, here.recv(), here))
+        here.send("stop")
+        server.join(5)
+    finally:
+        server.kill()
+    return rows
 
 
 def _show(plain: dict[str, Any], tunnel: dict[str, Any]) -> None:
@@ -220,16 +246,14 @@ def main() -> None:
     parser.add_argument("--pace-ms", type=float, default=TunnelOptions().pace_s * 1000)
     parser.add_argument("--json", help="file for the rows")
     arguments = parser.parse_args()
-    here, there = multiprocessing.Pipe()
-    context = multiprocessing.get_context("spawn")
-    server = context.Process(target=_run_server, args=(there, arguments.interceptors, _options(arguments)))
-    server.start()
-    try:
-        rows = uvloop.run(_bench(arguments, here.recv(), here))
-        here.send("stop")
-        server.join(5)
-    finally:
-        server.kill()
+    plan = Plan(
+        seconds=arguments.seconds,
+        callers=tuple(arguments.callers or CALLERS),
+        cases=tuple(arguments.case or CASES),
+        interceptors=arguments.interceptors,
+        options=TunnelOptions(pace_s=arguments.pace_ms / 1000),
+    )
+    rows = measure(plan)
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump({"rows": rows}, file, indent=1)

@@ -33,7 +33,7 @@ _FIGURES = {
 _PACKAGES = ("grpcio", "protobuf", "aiohttp", "httptools", "uvloop", "orjson")
 
 
-def row(case: Case, target: Target, measured: Measured, cpu_s: Mapping[str, float]) -> Row:
+def row(case: Case, target: Target, measured: Measured, cpu_s: Mapping[str, float], cache_lookups: int) -> Row:
     """What one target did in one case. The floor's and the provider's own rows are suites of their own names."""
     requests = measured.requests
     made: Row = {
@@ -51,6 +51,7 @@ def row(case: Case, target: Target, measured: Measured, cpu_s: Mapping[str, floa
         "requests": requests,
         "errors": measured.errors,
         "cache_hits": measured.hits,
+        "cache_lookups": cache_lookups,
     }
     if measured.first_error:
         made["first_error"] = measured.first_error

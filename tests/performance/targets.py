@@ -12,7 +12,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
+from shared.telemetry import names
 from tests.mesh.mesh import ROOT, Mesh
 from tests.performance.suites import Face
 
@@ -28,6 +30,7 @@ class Target:
     """host:port; empty where there is no such face."""
     key: str
     processes: Mapping[str, psutil.Process]
+    mesh: Mesh | None = None
 
     def face(self, wanted: Face) -> Face:
         """The face by which it is asked: the provider has only HTTP."""
@@ -40,6 +43,14 @@ class Target:
     def rss_mb(self) -> dict[str, float]:
         """Resident memory of each process."""
         return {name: round(process.memory_info().rss / 1e6, 1) for name, process in self.processes.items()}
+
+    def cache_lookups(self) -> int:
+        """Look-ups that its cache has answered so far."""
+        if self.mesh is None:
+            return 0
+        families = text_string_to_metric_families(self.mesh.metrics("cache"))
+        samples = (sample for family in families for sample in family.samples)
+        return int(sum(sample.value for sample in samples if sample.name == f"{names.CACHE_LOOKUPS}_total"))
 
 
 @contextmanager
@@ -58,6 +69,7 @@ def targets(home: Path, environ: Mapping[str, str]) -> Iterator[dict[str, Target
                 grpc=mesh.grpc(),
                 key=mesh.key,
                 processes=processes,
+                mesh=mesh,
             ),
             "floor": Target(
                 name="floor",

@@ -35,6 +35,7 @@ def test_every_suite_answers_without_an_error_and_says_what_each_service_used(re
     for row in measured:
         assert row["errors"] == 0, row
         assert row["requests"] > 0
+        assert row["cache_lookups"] > 0
         assert row["rps"] > 0
         assert 0 < row["p50_ms"] <= row["p99_ms"]
         assert row["cpu_us"].keys() == SERVICES | {"client"}
