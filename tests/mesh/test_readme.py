@@ -65,6 +65,14 @@ def test_the_python_works(mesh: Mesh, program: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_tunnels_example_works(mesh: Mesh) -> None:
+    environ = {**os.environ, "MODELMUXER_API_KEY": mesh.key}
+    example = [sys.executable, ROOT / "clients/python/examples/many_calls.py", mesh.grpc(), "20"]
+    done = subprocess.run(example, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "20 answers" in done.stdout
+
+
 @pytest.mark.parametrize("text", [block for language, block in BLOCKS if language == "yaml"])
 def test_the_configuration_loads(text: str, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
