@@ -89,11 +89,12 @@ def main() -> None:
     seconds = 0.3 if arguments.quick else arguments.seconds
     suites = arguments.suites or [*SUITES, _HOP]
     cases = [case for name in suites if name != _HOP for case in SUITES[name](QUICK if arguments.quick else Scale())]
-    metadata = report.metadata(seconds=seconds, tracing=arguments.tracing)
+    metadata = report.metadata(seconds=seconds, tracing=arguments.tracing, transport=arguments.transport)
     rows: list[report.Row] = []
     if cases:
-        rows += _measured(console, cases, seconds, tracing=arguments.tracing)
-    title = f"{metadata['date']}, {metadata['cores']} cores, tracing {'on' if arguments.tracing else 'off'}"
+        environ = {"MODELMUXER_MESH_TRANSPORT": arguments.transport}
+        rows += _measured(console, cases, seconds, environ, tracing=arguments.tracing)
+    title = f"{metadata['date']}, {metadata['cores']} cores, {arguments.transport}, tracing {'on' if arguments.tracing else 'off'}"
     shown = list(report.tables(rows, title=title)) if rows else []
     if _HOP in suites:
         rows += hop.measure(
@@ -106,14 +107,16 @@ def main() -> None:
         sys.exit(f"{len(failed)} rows have errors, the first: {failed[0].get('first_error')}")
 
 
-def _measured(console: Console, cases: list[Case], seconds: float, *, tracing: bool) -> list[report.Row]:
+def _measured(
+    console: Console, cases: list[Case], seconds: float, environ: Mapping[str, str], *, tracing: bool
+) -> list[report.Row]:
     """Starts everything, runs the cases one after the other, and says of each how it went."""
     rows: list[report.Row] = []
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="modelmuxer-bench-"))) / "home"
-        environ = stack.enter_context(collecting()) if tracing else {}
+        exporting = stack.enter_context(collecting()) if tracing else {}
         console.print("Starting the mesh and the floor")
-        started = stack.enter_context(targets(home, environ))
+        started = stack.enter_context(targets(home, {**environ, **exporting}))
         spawn = multiprocessing.get_context("spawn")
         callers = stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn))
         bench = Bench(started, callers, seconds)
@@ -145,6 +148,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("suites", nargs="*", metavar="suite", help=f"which to run (default all): {', '.join(known)}")
     parser.add_argument("--seconds", type=float, default=5.0, help="per case and target (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a third of a second each: shows that it runs, no more")
+    parser.add_argument("--transport", choices=("tunnel", "plain"), default="tunnel", help="default %(default)s")
     parser.add_argument("--tracing", action="store_true", help="export every span to a collector that drops them")
     parser.add_argument("--output", type=Path, default=Path("bench.json"), help="default %(default)s")
     arguments = parser.parse_args()

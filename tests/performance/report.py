@@ -79,7 +79,7 @@ def percentile(values: Collection[float], percent: float) -> float | None:
     return round(ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))], 3)
 
 
-def metadata(*, seconds: float, tracing: bool) -> Row:
+def metadata(*, seconds: float, tracing: bool, transport: str) -> Row:
     """Where, when and of what the figures are."""
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -91,6 +91,7 @@ def metadata(*, seconds: float, tracing: bool) -> Row:
         "versions": {package: version(package) for package in _PACKAGES},
         "seconds_per_case": seconds,
         "tracing": tracing,
+        "transport": transport,
         "note": "Client and simulated provider share the machine. Only ratios to the floor of the same run travel.",
     }
 

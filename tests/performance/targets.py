@@ -50,7 +50,7 @@ class Target:
             return 0
         families = text_string_to_metric_families(self.mesh.metrics("cache"))
         samples = (sample for family in families for sample in family.samples)
-        return int(sum(sample.value for sample in samples if sample.name == f"{names.CACHE_LOOKUPS}_total"))
+        return int(sum(sample.value for sample in samples if sample.name == names.CACHE_LOOKUPS))
 
 
 @contextmanager
