@@ -26,10 +26,10 @@ from shared import channels, health, interceptors, reflection, tunnel
 from shared.admission import Slots
 from shared.interceptors import Registry
 from shared.lockfile import Locked
+from shared.mesh_token import mesh_token
 from shared.settings import PREFIX, ServiceSettings, SettingsError, unknown_variables
 from shared.telemetry import export, logs, metrics
 from shared.telemetry.tracing import Tracing
-from shared.token import mesh_token
 
 S = TypeVar("S", bound=ServiceSettings)
 

@@ -94,7 +94,8 @@ def main() -> None:
     if cases:
         environ = {"MODELMUXER_MESH_TRANSPORT": arguments.transport}
         rows += _measured(console, cases, seconds, environ, tracing=arguments.tracing)
-    title = f"{metadata['date']}, {metadata['cores']} cores, {arguments.transport}, tracing {'on' if arguments.tracing else 'off'}"
+    tracing = "tracing on" if arguments.tracing else "tracing off"
+    title = f"{metadata['date']}, {metadata['cores']} cores, {arguments.transport}, {tracing}"
     shown = list(report.tables(rows, title=title)) if rows else []
     if _HOP in suites:
         rows += hop.measure(
