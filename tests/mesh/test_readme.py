@@ -67,7 +67,7 @@ def test_the_python_works(mesh: Mesh, program: str) -> None:
 
 def test_the_tunnels_example_works(mesh: Mesh) -> None:
     environ = {**os.environ, "MODELMUXER_API_KEY": mesh.key}
-    example = [sys.executable, ROOT / "clients/python/examples/many_calls.py", mesh.grpc(), "20"]
+    example = [sys.executable, str(ROOT / "clients/python/examples/many_calls.py"), mesh.grpc(), "20"]
     done = subprocess.run(example, env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "20 answers" in done.stdout
