@@ -123,7 +123,7 @@ def _measured(
         bench = Bench(started, callers, seconds)
         for case in _shown(console, cases):
             rows += bench.run(case)
-            console.print(_line(rows[-1]))
+            console.print(_line(rows[-1]), soft_wrap=True)
     return rows
 
 
@@ -139,7 +139,7 @@ def _shown(console: Console, cases: list[Case]) -> Iterator[Case]:
 def _line(made: report.Row) -> str:
     beside = f", {made['rps_of_floor']:.0%} of the floor" if "rps_of_floor" in made else ""
     asked = made["cache_lookups"] / max(made["requests"], 1)
-    without = f" (the cache was late or left alone for {1 - asked:.0%} of them)" if asked < _MOST else ""
+    without = f" ({1 - asked:.0%} without an answer of the cache, which came too late)" if asked < _MOST else ""
     return f"{made['suite']}: {made['case']}, {made['callers']} callers: {made['rps']:,.0f}/s{beside}{without}"
 
 
