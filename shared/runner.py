@@ -7,13 +7,16 @@ drain callbacks -> running calls end -> background tasks and resources close in 
 import argparse
 import asyncio
 import contextlib
+import errno
 import functools
 import gc
 import json
 import logging
 import os
 import signal
+import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import Context
@@ -38,6 +41,7 @@ Callback = Callable[[], Awaitable[None]]
 
 METRICS_OFFSET = 1000
 PROBE_TIMEOUT_S = 3.0
+PORT_WAIT_S = 2.0
 SETTLE_TIMEOUT_S = 2.0
 
 log = logging.getLogger("modelmuxer.runner")
@@ -169,7 +173,7 @@ async def running(name: str, settings: S, build: Build[S]) -> AsyncIterator[App]
     Raises StartError where a port cannot be had, SettingsError, and whatever `build` raises.
     """
     server = _server(settings)
-    address = _bind(server, settings)
+    address = await _bind(server, settings)
     tracer = export.start(name, f"{name}/{address}", os.environ) if export.wanted(os.environ) else None
     app = App(name, settings, address, tracer)
     async with app.stack:
@@ -226,15 +230,35 @@ def _server(settings: ServiceSettings) -> grpc.aio.Server:
     )
 
 
-def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> str:
-    wanted = _address(settings, settings.port)
+async def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> str:
+    if settings.port:
+        await _until_free(settings)
     try:
-        return _address(settings, server.add_insecure_port(wanted))
+        return _address(settings, server.add_insecure_port(_address(settings, settings.port)))
     except RuntimeError:
-        variable = f"{PREFIX}{settings.service.upper()}_PORT"
-        raise StartError(
-            f"cannot listen on {wanted}: stop what listens there, or set {variable} to a free port"
-        ) from None
+        raise _taken(settings) from None
+
+
+async def _until_free(settings: ServiceSettings) -> None:
+    """Usual ports lie among those that a system gives to outgoing connections, one of which may end any moment."""
+    deadline = time.monotonic() + PORT_WAIT_S
+    while True:
+        with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.host, settings.port))
+                return
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    return  # the server's own attempt says what is wrong
+        if time.monotonic() > deadline:
+            raise _taken(settings)
+        await asyncio.sleep(0.1)
+
+
+def _taken(settings: ServiceSettings) -> StartError:
+    wanted, variable = _address(settings, settings.port), f"{PREFIX}{settings.service.upper()}_PORT"
+    return StartError(f"cannot listen on {wanted}: stop what listens there, or set {variable} to a free port")
 
 
 def _address(settings: ServiceSettings, port: int) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FILL_TIMEOUT_S = 5.0
 MAX_FILLS = 64
+OVERDUE = 2.0
 
 log = logging.getLogger("modelmuxer.router")
 
@@ -43,11 +44,13 @@ class ResponseCache:
         """The answer and its age; None if there is none, or if the cache does not tell in time."""
         if not self._breaker.allows(self._clock()):
             return None
-        request = LookupRequest(key=key, max_age=max_age)
+        request, began_s = LookupRequest(key=key, max_age=max_age), self._clock()
         try:
             found = await self._cache.Lookup(request, timeout=self._timeout_s, metadata=_home(key))
         except grpc.aio.AioRpcError as error:
-            self._breaker.failed(self._clock())
+            now_s = self._clock()
+            if now_s - began_s < OVERDUE * self._timeout_s:  # later than that, it was our own loop that was late
+                self._breaker.failed(now_s)
             log.info("the response cache did not answer: %s", error.code().name)
             return None
         self._breaker.succeeded()
