@@ -28,7 +28,10 @@ async def build(settings: AccountingSettings, app: App) -> None:
     app.stack.push_async_callback(store.close)
     await make_first_key(store, settings)
     access, changes = Access(store, app.from_mesh), PolicyChanges()
-    accounting = AccountingServicer(store, access, Claims(store, time.time_ns), changes)
+    # An attempt is given up at the first sweep after its time.
+    longest_call_s = settings.pending_timeout_s + 2 * settings.sweep_interval_s
+    claims = Claims(store, time.time_ns)
+    accounting = AccountingServicer(store, access, claims, changes, longest_call_s=longest_call_s)
     admin = AdminServicer(store, access, changes)
     # Registered as public: each method asks for the mesh token, or for it or an admin's key.
     package = "modelmuxer.accounting.v1"

@@ -2,7 +2,8 @@
 
 What is known of an attempt only grows: `merge` is a join, so order and repetition cannot matter, and `entry` derives
 the rest. Between witnesses of an attempt's end the better source wins (PROVIDER > PARTIAL > ESTIMATED), then the proxy
-over the router; where both only estimate, whoever saw more. Keeping facts and sums is the store's business.
+over the router; where both only estimate, whoever saw more. A provider's bill settles what is estimated or voided,
+never what the provider itself had stated with the call. Keeping facts and sums is the store's business.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ from modelmuxer.accounting.v1.accounting_pb2 import (
     ENTRY_STATE_PENDING,
     ENTRY_STATE_POSTED,
     ENTRY_STATE_VOIDED,
+    Billed,
     BillingContext,
     Entry,
     JournalRecord,
@@ -81,6 +83,8 @@ class Attempt:
     """What a cache hit saved; None where there was none."""
     abandoned: bool = False
     """Nobody is expected to tell its end any more."""
+    billed: bytes = b""
+    """What the provider's bill says: a serialised Billed, or nothing."""
 
     @property
     def created_ns(self) -> int:
@@ -123,6 +127,8 @@ def attempt_of(record: JournalRecord) -> Attempt:
         _check("saved_nanos", hit.saved_nanos, MAX_NANOS)
         context = _checked_context(hit.billing_context)
         return replace(attempt, saved_nanos=hit.saved_nanos, context=context, place=Place(hit.provider, hit.model))
+    if kind == "billed":
+        return replace(attempt, billed=_checked_bill(record.billed))
     ending = record.outcome if kind == "outcome" else record.observed
     attempt = replace(
         attempt,
@@ -146,6 +152,7 @@ def merge(one: Attempt, other: Attempt) -> Attempt:
         observed=_better(one.observed, other.observed),
         saved_nanos=_known(max, one.saved_nanos, other.saved_nanos),
         abandoned=one.abandoned or other.abandoned,
+        billed=max(one.billed, other.billed, key=_read_ns),
     )
 
 
@@ -190,6 +197,8 @@ def entry(attempt: Attempt) -> Entry:
         _settle(line, Outcome(), attempt, context)
     else:
         line.state = ENTRY_STATE_PENDING
+    if attempt.billed and line.state in (ENTRY_STATE_ESTIMATED, ENTRY_STATE_VOIDED):
+        _correct(line, Billed.FromString(attempt.billed))
     return line
 
 
@@ -229,6 +238,15 @@ def _settle(line: Entry, ending: Outcome, attempt: Attempt, context: BillingCont
     line.cost_nanos, sure = _cost_nanos(context.price, line.usage)
     posted = sure and line.usage.source == USAGE_SOURCE_PROVIDER
     line.state = ENTRY_STATE_POSTED if posted else ENTRY_STATE_ESTIMATED
+
+
+def _correct(line: Entry, billed: Billed) -> None:
+    line.billed = True
+    line.cost_nanos = billed.cost_nanos
+    line.state = ENTRY_STATE_VOIDED if billed.absent else ENTRY_STATE_POSTED
+    line.provider_request_id = billed.provider_request_id or line.provider_request_id
+    counts = Usage(input_tokens=billed.input_tokens, output_tokens=billed.output_tokens, source=USAGE_SOURCE_PROVIDER)
+    line.usage.CopyFrom(counts)
 
 
 def _cost_nanos(price: Price, usage: Usage) -> tuple[int, bool]:
@@ -293,6 +311,17 @@ def _checked_context(context: bytes) -> bytes:
     except DecodeError:
         raise MalformedRecord("The billing context cannot be read") from None
     return context
+
+
+def _checked_bill(billed: Billed) -> bytes:
+    _check("cost_nanos", billed.cost_nanos, 0 if billed.absent else MAX_NANOS)
+    _check("input_tokens", billed.input_tokens, MAX_TOKENS)
+    _check("output_tokens", billed.output_tokens, MAX_TOKENS)
+    return billed.SerializeToString(deterministic=True)
+
+
+def _read_ns(billed: bytes) -> tuple[int, bytes]:
+    return (Billed.FromString(billed).read_time.ToNanoseconds() if billed else -1), billed
 
 
 def _check_usage(usage: Usage) -> None:

@@ -14,8 +14,9 @@ from modelmuxer.chat.v1.chat_pb2 import ChatResponse
 
 from services.accounting import keys
 from services.accounting.access import Access
+from services.accounting.audit import Auditor
 from services.accounting.claims import Claims
-from services.accounting.ledger import Amounts
+from services.accounting.ledger import Amounts, MalformedRecord, attempt_of
 from services.accounting.operations import Operation, OperationMismatch
 from services.accounting.policies import PolicyChanges
 from services.accounting.stores import EntryQuery, Position, Spend, SpendQuery, Store
@@ -32,11 +33,14 @@ _LONGEST_CLAIM_S = 3600
 class AccountingServicer(AccountingServiceServicer):
     """Keys, operations and the ledger, for the mesh; reports, for people too."""
 
-    def __init__(self, store: Store, access: Access, claims: Claims, changes: PolicyChanges) -> None:
+    def __init__(
+        self, store: Store, access: Access, claims: Claims, changes: PolicyChanges, *, longest_call_s: float
+    ) -> None:
         self._store = store
         self._access = access
         self._claims = claims
         self._changes = changes
+        self._longest_call_ns = int(longest_call_s * 1e9)
 
     async def Authenticate(self, request: pb.AuthenticateRequest, context: Context) -> pb.AuthenticateResponse:
         self._access.mesh(context)
@@ -120,6 +124,26 @@ class AccountingServicer(AccountingServiceServicer):
         token = _page_token(entries[size - 1]) if len(entries) > size else ""
         return pb.ListEntriesResponse(entries=entries[:size], next_page_token=token)
 
+    async def PostCorrections(self, request: pb.PostCorrectionsRequest, context: Context) -> pb.PostCorrectionsResponse:
+        actor = await self._access.admin(context)
+        if len(request.corrections) > _MAX_PAGE:
+            raise _malformed("corrections", f"At most {_MAX_PAGE} corrections may be posted at a time.")
+        records = [_billed(correction, actor, time.time_ns()) for correction in request.corrections]
+        known = {record.attempt_id for record in records if await self._entry(record.attempt_id)}
+        await self._store.record([record for record in records if record.attempt_id in known], time.time_ns())
+        entries = [await self._entry(attempt_id) for attempt_id in sorted(known)]
+        unknown = {record.attempt_id for record in records} - known
+        return pb.PostCorrectionsResponse(entries=filter(None, entries), unknown_attempt_ids=sorted(unknown))
+
+    async def Audit(self, request: pb.AuditRequest, context: Context) -> pb.AuditResponse:
+        await self._access.admin(context)
+        auditor = Auditor(before_ns=time.time_ns() - self._longest_call_ns)
+        await self._store.audit(auditor)
+        return auditor.report()
+
+    async def _entry(self, attempt_id: str) -> pb.Entry | None:
+        return next(iter(await self._store.entries(EntryQuery(limit=1, attempt_id=attempt_id))), None)
+
 
 class AdminServicer(AdminServiceServicer):
     """Keys, for whoever manages the mesh."""
@@ -153,6 +177,19 @@ class AdminServicer(AdminServiceServicer):
             )
         self._changes.tell(revoked.sha256)
         return pb.RevokeKeyResponse(key=revoked.key)
+
+
+def _billed(correction: pb.Correction, actor: str, now_ns: int) -> pb.JournalRecord:
+    attempt_id = correction.attempt_id
+    record = pb.JournalRecord(id=f"{attempt_id}/billed", attempt_id=attempt_id, witness=actor, billed=correction.billed)
+    record.time.FromNanoseconds(now_ns)
+    if not record.billed.HasField("read_time"):
+        record.billed.read_time.CopyFrom(record.time)
+    try:
+        attempt_of(record)
+    except MalformedRecord as error:
+        raise _malformed("corrections", f"{error}.") from None
+    return record
 
 
 def _dimensions(request: pb.GetSpendRequest) -> tuple[pb.SpendDimension, ...]:

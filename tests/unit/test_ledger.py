@@ -14,6 +14,7 @@ from modelmuxer.accounting.v1.accounting_pb2 import (
     ENTRY_STATE_POSTED,
     ENTRY_STATE_VOIDED,
     Announced,
+    Billed,
     BillingContext,
     CacheHit,
     Entry,
@@ -231,3 +232,44 @@ def test_any_order_and_any_repetition_give_the_same_entry(records: list[JournalR
     assert by_batches == once
     assert ledger.merge(once, once) == once
     assert ledger.entry(by_batches) == ledger.entry(once)
+
+
+def billed(cost_nanos: int, *, absent: bool = False, seconds: int = 200) -> JournalRecord:
+    fact = Billed(cost_nanos=cost_nanos, input_tokens=3, output_tokens=4, absent=absent)
+    if absent:
+        fact = Billed(absent=True)
+    fact.read_time.seconds = seconds
+    made = JournalRecord(id="a/billed", attempt_id="a", witness="key_1", billed=fact)
+    made.time.seconds = seconds
+    return made
+
+
+def test_a_bill_settles_an_estimate() -> None:
+    entry = entry_of(announced(), ending(source=USAGE_SOURCE_ESTIMATED), billed(999))
+    assert (entry.state, entry.cost_nanos, entry.billed) == (ENTRY_STATE_POSTED, 999, True)
+    assert (entry.usage.input_tokens, entry.usage.output_tokens, entry.create_time.seconds) == (3, 4, 100)
+
+
+def test_an_estimate_that_is_not_on_the_bill_is_voided() -> None:
+    entry = entry_of(announced(), ending(source=USAGE_SOURCE_PARTIAL), billed(0, absent=True))
+    assert (entry.state, entry.cost_nanos, entry.usage.output_tokens) == (ENTRY_STATE_VOIDED, 0, 0)
+
+
+def test_a_void_that_is_on_the_bill_is_posted() -> None:
+    entry = entry_of(announced(), ending(unbilled=True), billed(999))
+    assert (entry.state, entry.cost_nanos) == (ENTRY_STATE_POSTED, 999)
+
+
+@pytest.mark.parametrize("records", permutations([announced(), ending(), billed(0, absent=True)]))
+def test_what_the_provider_stated_with_the_call_outranks_its_bill(records: tuple[JournalRecord, ...]) -> None:
+    entry = entry_of(*records)
+    assert (entry.state, entry.cost_nanos, entry.billed) == (ENTRY_STATE_POSTED, 10 * 2 + 20 * 10, False)
+
+
+@pytest.mark.parametrize("records", permutations([billed(5), billed(7, seconds=300), billed(6, seconds=250)]))
+def test_of_two_bills_the_later_one_holds(records: tuple[JournalRecord, ...]) -> None:
+    assert entry_of(announced(), ending(source=USAGE_SOURCE_ESTIMATED), *records).cost_nanos == 7
+
+
+def test_a_bill_does_not_end_an_attempt_that_still_runs() -> None:
+    assert entry_of(announced(), billed(5)).state == ENTRY_STATE_PENDING

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from modelmuxer.accounting.v1.accounting_pb2 import Entry, EntryState, JournalRecord, Key, SpendDimension
 
+from services.accounting.audit import Auditor
 from services.accounting.keys import StoredKey
 from services.accounting.ledger import Amounts
 from services.accounting.operations import Answered, Busy, Granted, Operation
@@ -66,6 +67,9 @@ class Store(Protocol):
 
     async def entries(self, query: EntryQuery) -> list[Entry]:
         """Entries, newest first."""
+
+    async def audit(self, auditor: Auditor) -> None:
+        """Shows the auditor every entry with its corrections, in order of their ids, and every sum."""
 
     async def add_key(self, key: StoredKey, actor: str) -> None:
         """Keeps a new key, and who made it."""

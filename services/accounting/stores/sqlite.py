@@ -10,7 +10,7 @@ import os
 import queue
 import sqlite3
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -33,6 +33,7 @@ from modelmuxer.accounting.v1.accounting_pb2 import (
 )
 
 from services.accounting import ledger, operations
+from services.accounting.audit import Auditor, Correction
 from services.accounting.keys import StoredKey
 from services.accounting.ledger import Amounts, Attempt, Place
 from services.accounting.operations import Answered, Busy, Granted, Operation
@@ -43,7 +44,7 @@ from shared.telemetry import metrics
 T = TypeVar("T")
 Connection = sqlite3.Connection
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE schema_version (version INTEGER NOT NULL) STRICT;
 CREATE TABLE entries (
@@ -61,6 +62,7 @@ CREATE TABLE entries (
     observed BLOB NOT NULL,
     saved_nanos INTEGER,
     abandoned INTEGER NOT NULL,
+    billed BLOB NOT NULL DEFAULT x'',
     -- derived
     created_ns INTEGER NOT NULL,
     state INTEGER NOT NULL,
@@ -132,9 +134,12 @@ CREATE TABLE operations (
 CREATE INDEX operations_by_end ON operations (expires_ns);
 """
 
+# What brings a file from a version to the next.
+_MIGRATIONS = {1: "ALTER TABLE entries ADD COLUMN billed BLOB NOT NULL DEFAULT x''"}
+
 _FACTS = (
     *("attempt_id", "seen_ns", "announced_ns", "estimated_input_tokens", "context"),
-    *("provider", "model", "deployment", "region", "outcome", "observed", "saved_nanos", "abandoned"),
+    *("provider", "model", "deployment", "region", "outcome", "observed", "saved_nanos", "abandoned", "billed"),
 )
 _AMOUNTS = (
     *("cost_nanos", "estimated_cost_nanos", "counted_saved_nanos", "attempts", "cache_hits"),
@@ -232,6 +237,9 @@ class SqliteStore:
 
     async def entries(self, query: EntryQuery) -> list[Entry]:
         return await self._read(lambda db: _entries(db, query))
+
+    async def audit(self, auditor: Auditor) -> None:
+        await self._read(lambda db: _audit(db, auditor))
 
     async def add_key(self, key: StoredKey, actor: str) -> None:
         await self._writer.run(lambda db: _add_key(db, key, actor))
@@ -370,6 +378,10 @@ def _prepare(db: Connection, path: Path) -> None:
             f"{path} was written by a newer release (schema {version}, this one knows {SCHEMA_VERSION}): "
             "run that release or a later one."
         )
+    for older in range(version, SCHEMA_VERSION):
+        db.executescript(f"BEGIN; {_MIGRATIONS[older]}")
+        db.execute("UPDATE schema_version SET version = ?", (older + 1,))
+        db.execute("COMMIT")
 
 
 def _record(db: Connection, records: Iterable[JournalRecord], now_ns: int) -> None:
@@ -456,7 +468,16 @@ def _row(line: _Line) -> tuple[Any, ...]:
     return (
         *(attempt.id, attempt.seen_ns, attempt.announced_ns, attempt.estimated_input_tokens, attempt.context),
         *(*attempt.place, attempt.outcome, attempt.observed, attempt.saved_nanos, attempt.abandoned),
-        *(line.created_ns, line.state, line.tenant, line.user, line.key_id, line.request_id, *line.amounts),
+        *(
+            attempt.billed,
+            line.created_ns,
+            line.state,
+            line.tenant,
+            line.user,
+            line.key_id,
+            line.request_id,
+            *line.amounts,
+        ),
     )
 
 
@@ -472,9 +493,10 @@ def _line_of(row: tuple[Any, ...]) -> _Line:
         observed=row[10],
         saved_nanos=row[11],
         abandoned=bool(row[12]),
+        billed=row[13],
     )
-    created_ns, state, tenant, user, key_id, request_id = row[13:19]
-    return _Line(attempt, created_ns, state, tenant, user, key_id, request_id, Amounts(*row[19:]))
+    created_ns, state, tenant, user, key_id, request_id = row[14:20]
+    return _Line(attempt, created_ns, state, tenant, user, key_id, request_id, Amounts(*row[20:]))
 
 
 def _spend(db: Connection, query: SpendQuery) -> list[Spend]:
@@ -547,6 +569,25 @@ def _entries(db: Connection, query: EntryQuery) -> list[Entry]:
     where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
     select = f"{_SELECT} {where}ORDER BY created_ns DESC, attempt_id DESC LIMIT ?"
     return [ledger.entry(_line_of(row).attempt) for row in db.execute(select, (*values, query.limit))]
+
+
+def _audit(db: Connection, auditor: Auditor) -> None:
+    db.execute("BEGIN")  # one moment for all that is read
+    try:
+        corrections: dict[str, list[Correction]] = defaultdict(list)
+        for attempt_id, *correction in db.execute(
+            "SELECT attempt_id, from_state, to_state, delta_nanos FROM corrections ORDER BY rowid"
+        ):
+            corrections[attempt_id].append(Correction(*correction))
+        for line in map(_line_of, db.execute(f"{_SELECT} ORDER BY attempt_id")):
+            auditor.entry(line.attempt, line.state, line.account, line.amounts, corrections.pop(line.attempt.id, []))
+        for attempt_id in corrections:
+            auditor.orphan_correction(attempt_id)
+        for row in db.execute(f"SELECT hour, tenant, user, key_id, model, provider, {', '.join(_AMOUNTS)} FROM sums"):  # noqa: S608
+            auditor.sum(_Account(*row[:6]), Amounts(*row[6:]))
+        (auditor.counts["rejected"],) = db.execute("SELECT COUNT(*) FROM rejected").fetchone()
+    finally:
+        db.execute("ROLLBACK")
 
 
 def _add_key(db: Connection, stored: StoredKey, actor: str) -> None:

@@ -102,7 +102,7 @@ class RecordResponse(_message.Message):
     def __init__(self, record_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class JournalRecord(_message.Message):
-    __slots__ = ("id", "attempt_id", "time", "witness", "announced", "outcome", "observed", "cache_hit")
+    __slots__ = ("id", "attempt_id", "time", "witness", "announced", "outcome", "observed", "cache_hit", "billed")
     ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
@@ -111,6 +111,7 @@ class JournalRecord(_message.Message):
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     OBSERVED_FIELD_NUMBER: _ClassVar[int]
     CACHE_HIT_FIELD_NUMBER: _ClassVar[int]
+    BILLED_FIELD_NUMBER: _ClassVar[int]
     id: str
     attempt_id: str
     time: _timestamp_pb2.Timestamp
@@ -119,7 +120,8 @@ class JournalRecord(_message.Message):
     outcome: Outcome
     observed: Outcome
     cache_hit: CacheHit
-    def __init__(self, id: _Optional[str] = ..., attempt_id: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., witness: _Optional[str] = ..., announced: _Optional[_Union[Announced, _Mapping]] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., observed: _Optional[_Union[Outcome, _Mapping]] = ..., cache_hit: _Optional[_Union[CacheHit, _Mapping]] = ...) -> None: ...
+    billed: Billed
+    def __init__(self, id: _Optional[str] = ..., attempt_id: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., witness: _Optional[str] = ..., announced: _Optional[_Union[Announced, _Mapping]] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ..., observed: _Optional[_Union[Outcome, _Mapping]] = ..., cache_hit: _Optional[_Union[CacheHit, _Mapping]] = ..., billed: _Optional[_Union[Billed, _Mapping]] = ...) -> None: ...
 
 class Announced(_message.Message):
     __slots__ = ("billing_context", "provider", "model", "deployment", "region", "estimated_input_tokens")
@@ -178,6 +180,22 @@ class CacheHit(_message.Message):
     provider: str
     saved_nanos: int
     def __init__(self, billing_context: _Optional[bytes] = ..., model: _Optional[str] = ..., provider: _Optional[str] = ..., saved_nanos: _Optional[int] = ...) -> None: ...
+
+class Billed(_message.Message):
+    __slots__ = ("cost_nanos", "input_tokens", "output_tokens", "provider_request_id", "absent", "read_time")
+    COST_NANOS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ABSENT_FIELD_NUMBER: _ClassVar[int]
+    READ_TIME_FIELD_NUMBER: _ClassVar[int]
+    cost_nanos: int
+    input_tokens: int
+    output_tokens: int
+    provider_request_id: str
+    absent: bool
+    read_time: _timestamp_pb2.Timestamp
+    def __init__(self, cost_nanos: _Optional[int] = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., provider_request_id: _Optional[str] = ..., absent: bool = ..., read_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class BillingContext(_message.Message):
     __slots__ = ("principal", "price", "operation_id", "run_id", "request_id", "attempt_number", "tags", "requested_model")
@@ -300,7 +318,7 @@ class EndOperationResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class Entry(_message.Message):
-    __slots__ = ("attempt_id", "create_time", "state", "cost_nanos", "principal", "provider", "model", "deployment", "region", "usage", "price_version", "provider_request_id", "request_id", "attempt_number", "operation_id", "run_id", "tags", "status", "reason", "saved_nanos", "requested_model")
+    __slots__ = ("attempt_id", "create_time", "state", "cost_nanos", "principal", "provider", "model", "deployment", "region", "usage", "price_version", "provider_request_id", "request_id", "attempt_number", "operation_id", "run_id", "tags", "status", "reason", "saved_nanos", "requested_model", "billed")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -329,6 +347,7 @@ class Entry(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     SAVED_NANOS_FIELD_NUMBER: _ClassVar[int]
     REQUESTED_MODEL_FIELD_NUMBER: _ClassVar[int]
+    BILLED_FIELD_NUMBER: _ClassVar[int]
     attempt_id: str
     create_time: _timestamp_pb2.Timestamp
     state: EntryState
@@ -350,7 +369,8 @@ class Entry(_message.Message):
     reason: str
     saved_nanos: int
     requested_model: str
-    def __init__(self, attempt_id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[EntryState, str]] = ..., cost_nanos: _Optional[int] = ..., principal: _Optional[_Union[Principal, _Mapping]] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., deployment: _Optional[str] = ..., region: _Optional[str] = ..., usage: _Optional[_Union[_chat_pb2.Usage, _Mapping]] = ..., price_version: _Optional[str] = ..., provider_request_id: _Optional[str] = ..., request_id: _Optional[str] = ..., attempt_number: _Optional[int] = ..., operation_id: _Optional[str] = ..., run_id: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., saved_nanos: _Optional[int] = ..., requested_model: _Optional[str] = ...) -> None: ...
+    billed: bool
+    def __init__(self, attempt_id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[EntryState, str]] = ..., cost_nanos: _Optional[int] = ..., principal: _Optional[_Union[Principal, _Mapping]] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., deployment: _Optional[str] = ..., region: _Optional[str] = ..., usage: _Optional[_Union[_chat_pb2.Usage, _Mapping]] = ..., price_version: _Optional[str] = ..., provider_request_id: _Optional[str] = ..., request_id: _Optional[str] = ..., attempt_number: _Optional[int] = ..., operation_id: _Optional[str] = ..., run_id: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., saved_nanos: _Optional[int] = ..., requested_model: _Optional[str] = ..., billed: bool = ...) -> None: ...
 
 class GetSpendRequest(_message.Message):
     __slots__ = ("group_by", "start_time", "end_time", "tenant")
@@ -422,6 +442,63 @@ class ListEntriesResponse(_message.Message):
     entries: _containers.RepeatedCompositeFieldContainer[Entry]
     next_page_token: str
     def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class PostCorrectionsRequest(_message.Message):
+    __slots__ = ("corrections",)
+    CORRECTIONS_FIELD_NUMBER: _ClassVar[int]
+    corrections: _containers.RepeatedCompositeFieldContainer[Correction]
+    def __init__(self, corrections: _Optional[_Iterable[_Union[Correction, _Mapping]]] = ...) -> None: ...
+
+class Correction(_message.Message):
+    __slots__ = ("attempt_id", "billed")
+    ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
+    BILLED_FIELD_NUMBER: _ClassVar[int]
+    attempt_id: str
+    billed: Billed
+    def __init__(self, attempt_id: _Optional[str] = ..., billed: _Optional[_Union[Billed, _Mapping]] = ...) -> None: ...
+
+class PostCorrectionsResponse(_message.Message):
+    __slots__ = ("entries", "unknown_attempt_ids")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_ATTEMPT_IDS_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[Entry]
+    unknown_attempt_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., unknown_attempt_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class AuditRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AuditResponse(_message.Message):
+    __slots__ = ("ok", "findings", "finding_count", "counts", "total_nanos")
+    class CountsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    OK_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    FINDING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_NANOS_FIELD_NUMBER: _ClassVar[int]
+    ok: bool
+    findings: _containers.RepeatedCompositeFieldContainer[AuditFinding]
+    finding_count: int
+    counts: _containers.ScalarMap[str, int]
+    total_nanos: int
+    def __init__(self, ok: bool = ..., findings: _Optional[_Iterable[_Union[AuditFinding, _Mapping]]] = ..., finding_count: _Optional[int] = ..., counts: _Optional[_Mapping[str, int]] = ..., total_nanos: _Optional[int] = ...) -> None: ...
+
+class AuditFinding(_message.Message):
+    __slots__ = ("check", "subject", "message")
+    CHECK_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    check: str
+    subject: str
+    message: str
+    def __init__(self, check: _Optional[str] = ..., subject: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Key(_message.Message):
     __slots__ = ("id", "name", "tenant", "user", "scopes", "create_time", "revoke_time", "prefix", "max_output_tokens", "models")

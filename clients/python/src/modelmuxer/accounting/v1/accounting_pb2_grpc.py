@@ -71,6 +71,16 @@ class AccountingServiceStub(object):
                 request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListEntriesRequest.SerializeToString,
                 response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListEntriesResponse.FromString,
                 _registered_method=True)
+        self.PostCorrections = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AccountingService/PostCorrections',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.PostCorrectionsRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.PostCorrectionsResponse.FromString,
+                _registered_method=True)
+        self.Audit = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AccountingService/Audit',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AuditRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AuditResponse.FromString,
+                _registered_method=True)
 
 
 class AccountingServiceServicer(object):
@@ -128,6 +138,21 @@ class AccountingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PostCorrections(self, request, context):
+        """Settles estimates and voids by what a provider's bill says. Posting a correction again changes nothing; an entry
+        that stands as posted keeps the usage that the provider itself had stated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Audit(self, request, context):
+        """Proves the ledger's invariants on what the store holds now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccountingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -165,6 +190,16 @@ def add_AccountingServiceServicer_to_server(servicer, server):
                     servicer.ListEntries,
                     request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListEntriesRequest.FromString,
                     response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListEntriesResponse.SerializeToString,
+            ),
+            'PostCorrections': grpc.unary_unary_rpc_method_handler(
+                    servicer.PostCorrections,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.PostCorrectionsRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.PostCorrectionsResponse.SerializeToString,
+            ),
+            'Audit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Audit,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AuditRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AuditResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -358,6 +393,60 @@ class AccountingService(object):
             '/modelmuxer.accounting.v1.AccountingService/ListEntries',
             modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListEntriesRequest.SerializeToString,
             modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PostCorrections(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AccountingService/PostCorrections',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.PostCorrectionsRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.PostCorrectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Audit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AccountingService/Audit',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AuditRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,12 @@ class AccountingServiceStub:
     """Sums what was spent, by the dimensions asked for."""
     ListEntries: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.ListEntriesRequest, _accounting_pb2.ListEntriesResponse]
     """Lists ledger entries, newest first."""
+    PostCorrections: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.PostCorrectionsRequest, _accounting_pb2.PostCorrectionsResponse]
+    """Settles estimates and voids by what a provider's bill says. Posting a correction again changes nothing; an entry
+    that stands as posted keeps the usage that the provider itself had stated.
+    """
+    Audit: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.AuditRequest, _accounting_pb2.AuditResponse]
+    """Proves the ledger's invariants on what the store holds now."""
 
 @_typing.type_check_only
 class AccountingServiceAsyncStub(AccountingServiceStub):
@@ -75,6 +81,12 @@ class AccountingServiceAsyncStub(AccountingServiceStub):
     """Sums what was spent, by the dimensions asked for."""
     ListEntries: _aio.UnaryUnaryMultiCallable[_accounting_pb2.ListEntriesRequest, _accounting_pb2.ListEntriesResponse]  # type: ignore[assignment]
     """Lists ledger entries, newest first."""
+    PostCorrections: _aio.UnaryUnaryMultiCallable[_accounting_pb2.PostCorrectionsRequest, _accounting_pb2.PostCorrectionsResponse]  # type: ignore[assignment]
+    """Settles estimates and voids by what a provider's bill says. Posting a correction again changes nothing; an entry
+    that stands as posted keeps the usage that the provider itself had stated.
+    """
+    Audit: _aio.UnaryUnaryMultiCallable[_accounting_pb2.AuditRequest, _accounting_pb2.AuditResponse]  # type: ignore[assignment]
+    """Proves the ledger's invariants on what the store holds now."""
 
 class AccountingServiceServicer(metaclass=_abc_1.ABCMeta):
     """AccountingService knows keys, operations and the ledger. Its first five RPCs are the mesh's own and want the mesh token;
@@ -138,6 +150,24 @@ class AccountingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_accounting_pb2.ListEntriesResponse, _abc.Awaitable[_accounting_pb2.ListEntriesResponse]]:
         """Lists ledger entries, newest first."""
+
+    @_abc_1.abstractmethod
+    def PostCorrections(
+        self,
+        request: _accounting_pb2.PostCorrectionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.PostCorrectionsResponse, _abc.Awaitable[_accounting_pb2.PostCorrectionsResponse]]:
+        """Settles estimates and voids by what a provider's bill says. Posting a correction again changes nothing; an entry
+        that stands as posted keeps the usage that the provider itself had stated.
+        """
+
+    @_abc_1.abstractmethod
+    def Audit(
+        self,
+        request: _accounting_pb2.AuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.AuditResponse, _abc.Awaitable[_accounting_pb2.AuditResponse]]:
+        """Proves the ledger's invariants on what the store holds now."""
 
 def add_AccountingServiceServicer_to_server(servicer: AccountingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
