@@ -5,6 +5,7 @@ Nothing is ever dropped from it but by `reset`: it is the truth that ledgers are
 
 from __future__ import annotations
 
+import time
 from array import array
 from typing import Any, NamedTuple
 
@@ -43,6 +44,7 @@ class Bill:
         self.reset()
 
     def reset(self) -> None:
+        self._opened_at = time.time()
         self._ids: list[str] = []
         self._client_ids: list[str | None] = []
         self._services: list[tuple[str, str, str]] = []  # provider, model, tier: each combination is one object
@@ -61,11 +63,15 @@ class Bill:
         self._starts.append(charge.started_at)
 
     def report(self, *, since: int = 0, client_id: str | None = None) -> dict[str, Any]:
-        """The lines from a position on, or of one caller's id, and their total. `next` is the position after them."""
+        """The lines from a position on, or of one caller's id, and their total. `next` is the position after them.
+
+        `opened_at` is when the bill was begun: what was called earlier is not on it.
+        """
         count = len(self._ids)
         positions = (at for at in range(since, count) if client_id is None or self._client_ids[at] == client_id)
         calls = [self._line(position) for position in positions]
-        return {"total_nanos": sum(call["cost_nanos"] for call in calls), "calls": calls, "next": count}
+        total_nanos = sum(call["cost_nanos"] for call in calls)
+        return {"total_nanos": total_nanos, "calls": calls, "next": count, "opened_at": self._opened_at}
 
     def _line(self, position: int) -> dict[str, Any]:
         provider, model, tier = self._services[position]
