@@ -13,7 +13,7 @@ export UV_SYSTEM_CERTS := true
 PIP_INDEX = $${PIP_INDEX_URL:-$$(.tools/uv/bin/pip config get global.index-url 2>/dev/null)}
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint format generate bench soak tools lock baseline clean
+.PHONY: help up test lint format generate bench soak nemesis tools lock baseline clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench: $(READY) ## measure, beside a bare floor in the same run (SUITE=name for 
 
 soak: $(READY) ## many requests, flat memory
 	@$(BIN)/python -m tests.performance.soak $(ARGS)
+
+nemesis: $(READY) ## kill, stop and cut everything under load; the ledger has to be the bill (ARGS="--seconds 600 --seed 7")
+	@$(BIN)/python -m tests.faults.nemesis $(ARGS)
 
 tools: $(READY) ## external programs that tests drive, pinned, into a cache folder
 	@$(BIN)/python -m tests.tools

@@ -1,0 +1,251 @@
+"""A mesh of several routers and proxies as processes, with a wire before each that can be cut. What dies is started
+again with the same ports and journals, as a supervisor would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.faults.wire import Wire
+
+ROOT = Path(__file__).resolve().parents[2]
+_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 40.0
+_RESTART_AFTER_S = 0.1
+
+
+@dataclass
+class Replica:
+    """One process of the mesh, kept alive."""
+
+    name: str
+    command: Sequence[str]
+    environ: Mapping[str, str]
+    port: int
+    log: Path
+    wire: Wire = field(init=False)
+    process: asyncio.subprocess.Process | None = None
+    serving: asyncio.Event = field(default_factory=asyncio.Event)
+    deaths: int = 0
+    _keeper: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.wire = Wire(self.port)
+
+    async def start(self) -> None:
+        """Starts it, and returns when it serves."""
+        await self.wire.open()
+        self._keeper = asyncio.create_task(self._keep())
+        await asyncio.wait_for(self.serving.wait(), _START_TIMEOUT_S)
+
+    def send(self, number: signal.Signals) -> bool:
+        """Signals it. False if it is dead just now."""
+        if self.process is None or self.process.returncode is not None:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+            return True
+        return False
+
+    async def stop(self) -> None:
+        """Lets it drain."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+        self.send(signal.SIGCONT)
+        if self.send(signal.SIGTERM) and self.process is not None:
+            try:
+                await asyncio.wait_for(self.process.wait(), _STOP_TIMEOUT_S)
+            except TimeoutError:
+                self.process.kill()
+        self.wire.close()
+
+    async def _keep(self) -> None:
+        while True:
+            with self.log.open("ab") as log:
+                self.process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, *self.command),
+                    cwd=ROOT,
+                    env=self.environ,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=log,
+                )
+            assert self.process.stdout is not None
+            if await self.process.stdout.readline():
+                self.serving.set()
+            await self.process.wait()
+            self.serving.clear()
+            self.deaths += 1
+            await asyncio.sleep(_RESTART_AFTER_S)
+
+
+class Fleet:
+    """Simulator, accounting, cache, proxies and routers. `commands` replaces a service's module by another command."""
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        routers: int = 3,
+        proxies: int = 2,
+        commands: Mapping[str, Sequence[str]] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.home = home
+        self._routers, self._proxies = routers, proxies
+        self._commands = commands or {}
+        self._base = _environ(home) | dict(environ or {})
+        self._simulator_wire = Wire(0)
+        self.replicas: dict[str, Replica] = {}
+        self.simulator = ""
+        """Base URL of the simulated providers, without a wire."""
+
+    async def __aenter__(self) -> Self:
+        self.home.mkdir(parents=True, exist_ok=True)
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    @property
+    def key(self) -> str:
+        """The key made at first start."""
+        return (self.home / "key").read_text().strip()
+
+    @property
+    def accounting(self) -> str:
+        """Where accounting listens, without a wire."""
+        return f"127.0.0.1:{self.replicas['accounting'].port}"
+
+    @property
+    def routers(self) -> list[str]:
+        """Where routers are reached, over their wires."""
+        return [f"127.0.0.1:{each.wire.port}" for name, each in self.replicas.items() if name.startswith("router")]
+
+    def wires(self) -> dict[str, Wire]:
+        """Every wire, by the name of what it leads to."""
+        return {"simulator": self._simulator_wire} | {name: each.wire for name, each in self.replicas.items()}
+
+    async def at_rest(self, timeout_s: float) -> bool:
+        """Lets everything run again, and waits until all serve."""
+        for replica in self.replicas.values():
+            replica.send(signal.SIGCONT)
+        try:
+            async with asyncio.timeout(timeout_s):
+                for replica in self.replicas.values():
+                    await replica.serving.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def drained(self) -> list[Path]:
+        """Stops routers and proxies. Returns what their journals still hold."""
+        for name, replica in reversed(self.replicas.items()):
+            if name.startswith(("router", "proxy")):
+                await replica.stop()
+        return sorted(path for path in (self.home / "journal").rglob("*") if path.suffix in (".journal", ".corrupt"))
+
+    async def ask_simulator(self, path: str, method: str = "GET", body: Any = None) -> Any:
+        """What the simulator says."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.simulator + path, data, method=method)
+        return json.loads(await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=30).read()))
+
+    def mux_environ(self) -> dict[str, str]:
+        """What `mux` needs to find this mesh and the bill."""
+        return self._base | {
+            "MODELMUXER_ACCOUNTING_ADDRESS": self.accounting,
+            "MODELMUXER_SIMULATOR_URL": self.simulator,
+        }
+
+    async def _start(self) -> None:
+        port = _free_port()
+        simulator = self._replica("simulator", port, ("-m", "services.simulator", "--port", str(port)))
+        await simulator.start()
+        del self.replicas["simulator"]  # it is the truth, and never harmed
+        self._truth = simulator
+        self.simulator = f"http://127.0.0.1:{port}"
+        self._simulator_wire = simulator.wire
+        self._base["MODELMUXER_SIMULATOR_URL"] = f"http://127.0.0.1:{simulator.wire.port}"
+        await self._service("accounting", "accounting")
+        await self._service("cache", "cache")
+        await asyncio.gather(*(self._service(f"proxy-{n}", "provider_proxy") for n in range(self._proxies)))
+        await asyncio.gather(*(self._service(f"router-{n}", "router") for n in range(self._routers)))
+
+    async def _service(self, name: str, service: str) -> None:
+        port = _free_port()
+        environ = {f"MODELMUXER_{service.upper()}_PORT": str(port), f"MODELMUXER_{service.upper()}_METRICS_PORT": "0"}
+        if service == "router":
+            environ["MODELMUXER_ROUTER_HTTP_PORT"] = "0"
+        for other, prefix in (("ACCOUNTING", "accounting"), ("CACHE", "cache"), ("PROVIDER_PROXY", "proxy")):
+            known = [f"127.0.0.1:{each.wire.port}" for named, each in self.replicas.items() if named.startswith(prefix)]
+            if known and prefix != service and service in ("router", "provider_proxy"):
+                environ[f"MODELMUXER_{other}_ADDRESS"] = ",".join(known)
+        if service == "provider_proxy":
+            environ.pop("MODELMUXER_PROVIDER_PROXY_ADDRESS", None)
+        command = self._commands.get(service, ("-m", f"services.{service}"))
+        await self._replica(name, port, command, environ).start()
+
+    def _replica(
+        self, name: str, port: int, command: Sequence[str], environ: Mapping[str, str] | None = None
+    ) -> Replica:
+        log = self.home.parent / f"{self.home.name}-{name}.log"
+        replica = Replica(name, command, self._base | dict(environ or {}), port, log)
+        self.replicas[name] = replica
+        return replica
+
+    async def _stop(self) -> None:
+        for replica in reversed(self.replicas.values()):
+            await replica.stop()
+        if truth := getattr(self, "_truth", None):
+            await truth.stop()
+
+
+def _environ(home: Path) -> dict[str, str]:
+    foreign = ("MODELMUXER_", "OTEL_")
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(foreign) and not name.endswith(("_API_KEY", "_BASE_URL"))
+    }
+    return inherited | {
+        "MODELMUXER_HOME": str(home),
+        "MODELMUXER_MESH_TOKEN": secrets.token_hex(16),
+        "MODELMUXER_DRAIN_WAIT_S": "0.1",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def until(condition: Any, timeout_s: float) -> bool:
+    """Polls until an async condition holds. False if it did not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not await condition():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.1)
+    return True
