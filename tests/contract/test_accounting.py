@@ -688,3 +688,82 @@ async def test_a_hung_accounting_holds_up_nothing_and_gets_everything_later(tmp_
         shipping.cancel()
         await accounting.close()
         await asyncio.to_thread(process.end, signal.SIGTERM)
+
+
+# --- bills and audits ----------------------------------------------------------------------------------------------
+
+
+def correction(attempt: str, cost_nanos: int, *, absent: bool = False) -> pb.Correction:
+    billed = pb.Billed(cost_nanos=cost_nanos, input_tokens=1, output_tokens=2, absent=absent)
+    return pb.Correction(attempt_id=attempt, billed=billed)
+
+
+async def correct(accounting: Accounting, *corrections: pb.Correction) -> pb.PostCorrectionsResponse:
+    return await accounting.rpc.PostCorrections(pb.PostCorrectionsRequest(corrections=corrections))
+
+
+async def audit(accounting: Accounting) -> pb.AuditResponse:
+    return await accounting.rpc.Audit(pb.AuditRequest())
+
+
+async def total_nanos(accounting: Accounting) -> int:
+    return (await accounting.rpc.GetSpend(pb.GetSpendRequest())).total_nanos
+
+
+async def test_a_bill_settles_estimates_and_voids_once_and_what_is_spent_follows(accounting: Accounting) -> None:
+    for attempt, unbilled in (("cut", False), ("never", False), ("void", True)):
+        estimate = outcome(attempt, 5, USAGE_SOURCE_ESTIMATED, unbilled=unbilled)
+        await keep(accounting, announced(attempt), estimate)
+    await keep(accounting, announced("posted"), outcome("posted"))
+    wanted = [correction("cut", 7), correction("never", 0, absent=True), correction("void", 9), correction("posted", 1)]
+    for _ in range(2):
+        answer = await correct(accounting, *wanted, correction("nowhere", 3))
+        assert list(answer.unknown_attempt_ids) == ["nowhere"]
+        stands = {entry.attempt_id: (entry.state, entry.cost_nanos, entry.billed) for entry in answer.entries}
+        assert stands == {
+            "cut": (pb.ENTRY_STATE_POSTED, 7, True),
+            "never": (pb.ENTRY_STATE_VOIDED, 0, True),
+            "void": (pb.ENTRY_STATE_POSTED, 9, True),
+            "posted": (pb.ENTRY_STATE_POSTED, 120, False),
+        }
+        assert await total_nanos(accounting) == 7 + 9 + 120
+        report = await audit(accounting)
+        assert (report.ok, report.total_nanos, report.counts["corrections"]) == (True, 7 + 9 + 120, 3)
+
+
+async def test_corrections_that_make_no_sense_are_refused(accounting: Accounting) -> None:
+    await keep(accounting, announced("a"), outcome("a", 5, USAGE_SOURCE_ESTIMATED))
+    for wrong in (correction("a", -1), correction("a", 5, absent=True), correction("", 5)):
+        error = await refused(correct(accounting, wrong))
+        assert (error.code, error.field) == (grpc.StatusCode.INVALID_ARGUMENT, "corrections")
+    assert (await entries(accounting))[0].state == pb.ENTRY_STATE_ESTIMATED
+
+
+async def test_an_audit_finds_what_was_tampered_with(tmp_path: Path) -> None:
+    tampering = {
+        "entry-follows-from-facts": "UPDATE entries SET cost_nanos = cost_nanos + 1 WHERE attempt_id = 'a'",
+        "sums-are-those-of-entries": "UPDATE sums SET cost_nanos = cost_nanos - 1",
+        "corrections-lead-to-entries": "INSERT INTO corrections VALUES ('a', 1, 3, 4, 5)",
+        "every-attempt-ends": "UPDATE entries SET state = 1, outcome = x'', announced_ns = 1 WHERE attempt_id = 'a'",
+    }
+    for check, statement in tampering.items():
+        home = tmp_path / check
+        async with serving(home) as accounting:
+            await keep(accounting, announced("a"), outcome("a"), announced("b"), outcome("b"))
+            assert (await audit(accounting)).ok
+            with sqlite3.connect(home / "ledger.sqlite") as db:
+                db.execute(statement)
+            report = await audit(accounting)
+            assert not report.ok
+            assert check in {finding.check for finding in report.findings}
+
+
+async def test_a_ledger_of_an_older_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    async with serving(tmp_path) as accounting:
+        await keep(accounting, announced("a"), outcome("a"))
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
+        db.execute("ALTER TABLE entries DROP COLUMN billed")
+        db.execute("UPDATE schema_version SET version = 1")
+    async with serving(tmp_path) as accounting:
+        assert (await audit(accounting)).ok
+        assert (await entries(accounting))[0].cost_nanos == 120
