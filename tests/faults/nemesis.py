@@ -34,6 +34,8 @@ from tests.faults.fleet import Fleet, Replica, until
 _MUX = Path(sys.executable).with_name("mux")
 _PAUSE_S = (0.4, 2.5)  # between faults
 _STOP_S = (0.2, 3.0)  # how long a process stands still
+_LONG_STOP_S = (8.0, 35.0)  # now and then, beyond what keepalive and claims wait for
+_LONG_STOPS = 0.1
 _BROKEN_MODEL = "gpt-5.4-mini"  # alias auto's first, so that calls fail over
 
 
@@ -123,7 +125,7 @@ async def _harm(fleet: Fleet, chance: random.Random, seconds: float, faults: Cou
         else:
             replica = chance.choice(sorted(fleet.replicas.values(), key=lambda each: each.name))
             name = replica.name
-            stopped_s = chance.uniform(*_STOP_S)
+            stopped_s = min(chance.uniform(*(_LONG_STOP_S if chance.random() < _LONG_STOPS else _STOP_S)), remaining_s)
             if not replica.send(signal.SIGKILL if kind == "kill" else signal.SIGSTOP):
                 continue
             if kind == "stop":

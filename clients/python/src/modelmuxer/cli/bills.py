@@ -67,9 +67,9 @@ def read(sources: tuple[str, ...]) -> CallBill | BucketBill:
     """Reads files and URLs that make one bill together. Raises BillError."""
     pages = [page for source in sources for page in _pages(source)]
     try:
-        if all("calls" in page for page in pages):
+        if pages and all("calls" in page for page in pages):
             return _calls(pages)
-        if all("data" in page for page in pages):
+        if pages and all("data" in page for page in pages):
             return _buckets(pages)
     except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise BillError(f"The bill is not of a form that is known: {error!r}.") from None
