@@ -16,8 +16,8 @@ from services.accounting import keys
 from services.accounting.access import Access
 from services.accounting.audit import Auditor
 from services.accounting.claims import Claims
-from services.accounting.lending import Lending
 from services.accounting.ledger import Amounts, MalformedRecord, attempt_of
+from services.accounting.lending import Lending
 from services.accounting.operations import Operation, OperationMismatch
 from services.accounting.policies import PolicyChanges
 from services.accounting.policy_book import PolicyBook

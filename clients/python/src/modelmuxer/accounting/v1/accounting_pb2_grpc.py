@@ -81,6 +81,26 @@ class AccountingServiceStub(object):
                 request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AuditRequest.SerializeToString,
                 response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AuditResponse.FromString,
                 _registered_method=True)
+        self.AcquireLease = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AccountingService/AcquireLease',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AcquireLeaseRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AcquireLeaseResponse.FromString,
+                _registered_method=True)
+        self.RenewLease = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AccountingService/RenewLease',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RenewLeaseRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RenewLeaseResponse.FromString,
+                _registered_method=True)
+        self.ReturnLease = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AccountingService/ReturnLease',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ReturnLeaseRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ReturnLeaseResponse.FromString,
+                _registered_method=True)
+        self.ListBudgets = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AccountingService/ListBudgets',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListBudgetsRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListBudgetsResponse.FromString,
+                _registered_method=True)
 
 
 class AccountingServiceServicer(object):
@@ -153,6 +173,35 @@ class AccountingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AcquireLease(self, request, context):
+        """Lends a router part of a ceiling. The mesh's own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewLease(self, request, context):
+        """Reports what was used of a lease, gives part of it back or asks for more, and keeps it from expiring. The mesh's own.
+        NOT_FOUND if the lease was closed: what it still held is the ledger's to tell.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReturnLease(self, request, context):
+        """Gives a lease back: nothing is held on it any more. Repeating it changes nothing. The mesh's own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBudgets(self, request, context):
+        """Lists budgets with what was spent, is held, and is lent to routers, each period and subject apart.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccountingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -200,6 +249,26 @@ def add_AccountingServiceServicer_to_server(servicer, server):
                     servicer.Audit,
                     request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AuditRequest.FromString,
                     response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AuditResponse.SerializeToString,
+            ),
+            'AcquireLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcquireLease,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AcquireLeaseRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AcquireLeaseResponse.SerializeToString,
+            ),
+            'RenewLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewLease,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RenewLeaseRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RenewLeaseResponse.SerializeToString,
+            ),
+            'ReturnLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReturnLease,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ReturnLeaseRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ReturnLeaseResponse.SerializeToString,
+            ),
+            'ListBudgets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBudgets,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListBudgetsRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListBudgetsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -447,6 +516,114 @@ class AccountingService(object):
             '/modelmuxer.accounting.v1.AccountingService/Audit',
             modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AuditRequest.SerializeToString,
             modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcquireLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AccountingService/AcquireLease',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AcquireLeaseRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AcquireLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AccountingService/RenewLease',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RenewLeaseRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RenewLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReturnLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AccountingService/ReturnLease',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ReturnLeaseRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ReturnLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBudgets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AccountingService/ListBudgets',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListBudgetsRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListBudgetsResponse.FromString,
             options,
             channel_credentials,
             insecure,

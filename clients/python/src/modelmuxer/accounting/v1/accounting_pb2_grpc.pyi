@@ -57,6 +57,16 @@ class AccountingServiceStub:
     """
     Audit: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.AuditRequest, _accounting_pb2.AuditResponse]
     """Proves the ledger's invariants on what the store holds now."""
+    AcquireLease: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.AcquireLeaseRequest, _accounting_pb2.AcquireLeaseResponse]
+    """Lends a router part of a ceiling. The mesh's own."""
+    RenewLease: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.RenewLeaseRequest, _accounting_pb2.RenewLeaseResponse]
+    """Reports what was used of a lease, gives part of it back or asks for more, and keeps it from expiring. The mesh's own.
+    NOT_FOUND if the lease was closed: what it still held is the ledger's to tell.
+    """
+    ReturnLease: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.ReturnLeaseRequest, _accounting_pb2.ReturnLeaseResponse]
+    """Gives a lease back: nothing is held on it any more. Repeating it changes nothing. The mesh's own."""
+    ListBudgets: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.ListBudgetsRequest, _accounting_pb2.ListBudgetsResponse]
+    """Lists budgets with what was spent, is held, and is lent to routers, each period and subject apart."""
 
 @_typing.type_check_only
 class AccountingServiceAsyncStub(AccountingServiceStub):
@@ -87,6 +97,16 @@ class AccountingServiceAsyncStub(AccountingServiceStub):
     """
     Audit: _aio.UnaryUnaryMultiCallable[_accounting_pb2.AuditRequest, _accounting_pb2.AuditResponse]  # type: ignore[assignment]
     """Proves the ledger's invariants on what the store holds now."""
+    AcquireLease: _aio.UnaryUnaryMultiCallable[_accounting_pb2.AcquireLeaseRequest, _accounting_pb2.AcquireLeaseResponse]  # type: ignore[assignment]
+    """Lends a router part of a ceiling. The mesh's own."""
+    RenewLease: _aio.UnaryUnaryMultiCallable[_accounting_pb2.RenewLeaseRequest, _accounting_pb2.RenewLeaseResponse]  # type: ignore[assignment]
+    """Reports what was used of a lease, gives part of it back or asks for more, and keeps it from expiring. The mesh's own.
+    NOT_FOUND if the lease was closed: what it still held is the ledger's to tell.
+    """
+    ReturnLease: _aio.UnaryUnaryMultiCallable[_accounting_pb2.ReturnLeaseRequest, _accounting_pb2.ReturnLeaseResponse]  # type: ignore[assignment]
+    """Gives a lease back: nothing is held on it any more. Repeating it changes nothing. The mesh's own."""
+    ListBudgets: _aio.UnaryUnaryMultiCallable[_accounting_pb2.ListBudgetsRequest, _accounting_pb2.ListBudgetsResponse]  # type: ignore[assignment]
+    """Lists budgets with what was spent, is held, and is lent to routers, each period and subject apart."""
 
 class AccountingServiceServicer(metaclass=_abc_1.ABCMeta):
     """AccountingService knows keys, operations and the ledger. Its first five RPCs are the mesh's own and want the mesh token;
@@ -168,6 +188,40 @@ class AccountingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_accounting_pb2.AuditResponse, _abc.Awaitable[_accounting_pb2.AuditResponse]]:
         """Proves the ledger's invariants on what the store holds now."""
+
+    @_abc_1.abstractmethod
+    def AcquireLease(
+        self,
+        request: _accounting_pb2.AcquireLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.AcquireLeaseResponse, _abc.Awaitable[_accounting_pb2.AcquireLeaseResponse]]:
+        """Lends a router part of a ceiling. The mesh's own."""
+
+    @_abc_1.abstractmethod
+    def RenewLease(
+        self,
+        request: _accounting_pb2.RenewLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.RenewLeaseResponse, _abc.Awaitable[_accounting_pb2.RenewLeaseResponse]]:
+        """Reports what was used of a lease, gives part of it back or asks for more, and keeps it from expiring. The mesh's own.
+        NOT_FOUND if the lease was closed: what it still held is the ledger's to tell.
+        """
+
+    @_abc_1.abstractmethod
+    def ReturnLease(
+        self,
+        request: _accounting_pb2.ReturnLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.ReturnLeaseResponse, _abc.Awaitable[_accounting_pb2.ReturnLeaseResponse]]:
+        """Gives a lease back: nothing is held on it any more. Repeating it changes nothing. The mesh's own."""
+
+    @_abc_1.abstractmethod
+    def ListBudgets(
+        self,
+        request: _accounting_pb2.ListBudgetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.ListBudgetsResponse, _abc.Awaitable[_accounting_pb2.ListBudgetsResponse]]:
+        """Lists budgets with what was spent, is held, and is lent to routers, each period and subject apart."""
 
 def add_AccountingServiceServicer_to_server(servicer: AccountingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

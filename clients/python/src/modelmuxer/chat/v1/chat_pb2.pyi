@@ -416,7 +416,7 @@ class ChatResponse(_message.Message):
     def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., content: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., completed: _Optional[_Union[Completed, _Mapping]] = ...) -> None: ...
 
 class Started(_message.Message):
-    __slots__ = ("id", "create_time", "model", "provider", "deployment", "region", "provider_model", "max_output_tokens", "decision", "cache", "attempt_id", "system_fingerprint")
+    __slots__ = ("id", "create_time", "model", "provider", "deployment", "region", "provider_model", "max_output_tokens", "decision", "cache", "attempt_id", "system_fingerprint", "rate_limits")
     ID_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -429,6 +429,7 @@ class Started(_message.Message):
     CACHE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
     SYSTEM_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    RATE_LIMITS_FIELD_NUMBER: _ClassVar[int]
     id: str
     create_time: _timestamp_pb2.Timestamp
     model: str
@@ -441,7 +442,20 @@ class Started(_message.Message):
     cache: CacheInfo
     attempt_id: str
     system_fingerprint: str
-    def __init__(self, id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., model: _Optional[str] = ..., provider: _Optional[str] = ..., deployment: _Optional[str] = ..., region: _Optional[str] = ..., provider_model: _Optional[str] = ..., max_output_tokens: _Optional[int] = ..., decision: _Optional[_Union[RoutingDecision, _Mapping]] = ..., cache: _Optional[_Union[CacheInfo, _Mapping]] = ..., attempt_id: _Optional[str] = ..., system_fingerprint: _Optional[str] = ...) -> None: ...
+    rate_limits: _containers.RepeatedCompositeFieldContainer[RateLimit]
+    def __init__(self, id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., model: _Optional[str] = ..., provider: _Optional[str] = ..., deployment: _Optional[str] = ..., region: _Optional[str] = ..., provider_model: _Optional[str] = ..., max_output_tokens: _Optional[int] = ..., decision: _Optional[_Union[RoutingDecision, _Mapping]] = ..., cache: _Optional[_Union[CacheInfo, _Mapping]] = ..., attempt_id: _Optional[str] = ..., system_fingerprint: _Optional[str] = ..., rate_limits: _Optional[_Iterable[_Union[RateLimit, _Mapping]]] = ...) -> None: ...
+
+class RateLimit(_message.Message):
+    __slots__ = ("unit", "limit", "remaining", "reset")
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_FIELD_NUMBER: _ClassVar[int]
+    RESET_FIELD_NUMBER: _ClassVar[int]
+    unit: str
+    limit: int
+    remaining: int
+    reset: _duration_pb2.Duration
+    def __init__(self, unit: _Optional[str] = ..., limit: _Optional[int] = ..., remaining: _Optional[int] = ..., reset: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class RoutingDecision(_message.Message):
     __slots__ = ("requested", "strategy", "reason", "candidates", "excluded", "catalogue_version")
