@@ -33,6 +33,7 @@ SERVER_WAIT_S = 0.3
 IDLE_S = 3.0  # without a new hold for so long, a purse gives back what it does not use
 FORGET_S = 10.0  # and after so long, if nothing is held, its lease
 UNSETTLED_EVERY_S = 0.5
+REPORT_EVERY_S = 1.0
 RECENT_S = 1.0  # how far ahead a purse looks
 LOW_WATER_PAUSE_S = 0.1
 SHARED_S = 1.0  # how long others are favoured after they asked for what lay idle here
@@ -130,6 +131,7 @@ class Purse:
         self._accounting = accounting
         self._holder = holder
         self._tenure: Tenure | None = None
+        self._asked: Tenure | None = None
         self._past: list[Tenure] = []
         self._demand: dict[object, int] = {}
         self._poke = asyncio.Event()
@@ -140,7 +142,7 @@ class Purse:
         self._failed: tuple[int, MeshError | None] = (0, None)
         self._talked_s = self._past_s = 0.0
         self._lent_s = self._used_s = monotonic()
-        self._at_talk = 0
+        self._told = (0, 0)
         self._recent: list[tuple[float, int]] = []
         self._wanted_back = False
         self._shared_until_s = 0.0
@@ -160,7 +162,7 @@ class Purse:
     def left(self) -> tuple[int, float]:
         """About how much is left of the whole account, and in how many seconds it begins anew."""
         standing, tenure = self.standing, self._tenure
-        since = tenure.used + tenure.held - self._at_talk if tenure is not None else 0
+        since = tenure.used + tenure.held - sum(self._told) if tenure is not None else 0
         resets_s = tenure.period_ends_s - monotonic() if tenure is not None else 0.0
         return max(0, standing.limit - standing.spent - standing.held - since), max(0.0, resets_s)
 
@@ -243,6 +245,9 @@ class Purse:
         if self._demand and (tenure is None or tenure.room(now_s) < min(self._demand.values())):
             await (self._acquire() if tenure is None else self._renew(tenure, give_back=True))
             return True
+        if tenure is not None and self._demand and tenure.room(now_s) > 0:
+            await asyncio.sleep(0)  # those who wait were woken, and come first
+            return True
         if tenure is None:
             if not self._past and now_s - self._used_s > FORGET_S:
                 return False
@@ -253,13 +258,15 @@ class Purse:
             self._tenure = None
             await self._return(tenure)
             return bool(self._past)
-        lent = tenure.room(now_s) > 0
-        if self._wanted_back or (lent and idle_s > IDLE_S):
+        news = (tenure.used, tenure.held) != self._told
+        if self._wanted_back or (idle_s > IDLE_S and tenure.room(now_s) > 0):
             self._wanted_back = False
-            if lent:
+            if news or tenure.room(now_s) > 0:  # others may wait in vain for what is long used
                 await self._renew(tenure, give_back=True)
             return True
         due_s = self._talked_s + (tenure.ends_s - self._lent_s) / 3
+        if news:
+            due_s = min(due_s, self._talked_s + REPORT_EVERY_S)
         if tenure.unsettled:
             due_s = min(due_s, self._talked_s + UNSETTLED_EVERY_S)
         wanting = now_s >= self._shared_until_s and tenure.room(now_s) < self._ahead(now_s) // 2
@@ -292,7 +299,7 @@ class Purse:
             self._tenure = None
 
     async def _acquire(self) -> None:
-        tenure = Tenure()
+        tenure = self._asked = self._asked or Tenure()  # if an answer was lost, the same lease is asked for again
         self._round += 1
         round_, need, asked_s = self._round, min(self._demand.values()), monotonic()
         request = pb.AcquireLeaseRequest(
@@ -307,13 +314,13 @@ class Purse:
             wait=_duration(SERVER_WAIT_S),
         )
         answer = await self._accounting.AcquireLease(request, timeout=RPC_TIMEOUT_S)
-        self._tenure = tenure
+        self._tenure, self._asked, self._told = tenure, None, (0, 0)
         self._took(tenure, answer.lease, asked_s, round_, need)
 
     async def _renew(self, tenure: Tenure, *, give_back: bool = False) -> None:
         self._round += 1
         tenure.sequence += 1
-        round_, asked_s = self._round, monotonic()
+        round_, asked_s, told = self._round, monotonic(), (tenure.used, tenure.held)
         room = tenure.room(asked_s)
         short = [amount for amount in self._demand.values() if amount > room] if tenure is self._tenure else []
         need = min(short, default=0)
@@ -347,12 +354,12 @@ class Purse:
             tenure.learn(dict(answer.settled))
             tenure.give_up(asked_s)
             if tenure is self._tenure:
+                self._told = told
                 self._took(tenure, answer.lease, asked_s, round_, need)
 
     def _took(self, tenure: Tenure, lease: pb.Lease, asked_s: float, round_: int, need: int) -> None:
         tenure.take(lease, asked_s)
         self.standing = lease.standing
-        self._at_talk = tenure.used + tenure.held
         self._talked_s = self._lent_s = asked_s
         if lease.exhausted:
             self._refused, self._refused_s = (round_, need), monotonic()
