@@ -10,7 +10,9 @@ from modelmuxer.accounting.v1.accounting_pb2_grpc import (
 from services.accounting import keys
 from services.accounting.access import Access
 from services.accounting.claims import Claims
+from services.accounting.lending import Lending
 from services.accounting.policies import PolicyChanges
+from services.accounting.policy_book import PolicyBook
 from services.accounting.service import AccountingServicer, AdminServicer
 from services.accounting.settings import AccountingSettings
 from services.accounting.stores import Store, StoreError
@@ -31,14 +33,17 @@ async def build(settings: AccountingSettings, app: App) -> None:
     # An attempt is given up at the first sweep after its time.
     longest_call_s = settings.pending_timeout_s + 2 * settings.sweep_interval_s
     claims = Claims(store, time.time_ns)
-    accounting = AccountingServicer(store, access, claims, changes, longest_call_s=longest_call_s)
-    admin = AdminServicer(store, access, changes)
+    book = PolicyBook(store, changes)
+    lending = Lending(store, changes, ttl_s=settings.lease_ttl_s, longest_call_s=settings.longest_call_s)
+    accounting = AccountingServicer(store, access, claims, changes, book, lending, longest_call_s=longest_call_s)
+    admin = AdminServicer(store, access, changes, book)
     # Registered as public: each method asks for the mesh token, or for it or an admin's key.
     package = "modelmuxer.accounting.v1"
     app.serve(add_AccountingServiceServicer_to_server, accounting, f"{package}.AccountingService", public=True)
     app.serve(add_AdminServiceServicer_to_server, admin, f"{package}.AdminService", public=True)
     app.on_drain(changes.close)
-    sweeping = sweep(store, interval_s=settings.sweep_interval_s, pending_timeout_s=settings.pending_timeout_s)
+    interval_s, pending_timeout_s = settings.sweep_interval_s, settings.pending_timeout_s
+    sweeping = sweep(store, lending, interval_s=interval_s, pending_timeout_s=pending_timeout_s)
     app.background(sweeping, "sweeper")
 
 

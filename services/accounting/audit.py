@@ -3,7 +3,9 @@
 - an entry's state and amounts follow from its facts, and there is one entry for an attempt;
 - the sums of each hour are those of its entries, so that what is reported as spent is what the entries say;
 - corrections lead, one after the other, from what was first posted to what stands;
-- no attempt is without an end that began longer ago than the longest call takes.
+- no attempt is without an end that began longer ago than the longest call takes;
+- no lease outlives its time by more than the longest call, nothing is held on one that is closed, and where all of an
+  account's leases have settled it has spent what the ledger's entries say.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from modelmuxer.accounting.v1.accounting_pb2 import (
+    CEILING_UNIT_NANOS,
     ENTRY_STATE_PENDING,
     AuditFinding,
     AuditResponse,
@@ -20,7 +23,7 @@ from modelmuxer.accounting.v1.accounting_pb2 import (
     EntryState,
 )
 
-from services.accounting import ledger
+from services.accounting import accounts, ledger
 from services.accounting.ledger import Amounts, Attempt
 
 Account = tuple[int, str, str, str, str, str]
@@ -38,11 +41,12 @@ class Correction(NamedTuple):
 
 
 class Auditor:
-    """Looks at entries in the order of their attempts' ids, then at sums. `before_ns`: what began earlier has ended."""
+    """Looks at entries in the order of their attempts' ids, then at sums and at budgets' accounts."""
 
-    def __init__(self, *, before_ns: int) -> None:
+    def __init__(self, *, now_ns: int, longest_call_ns: int) -> None:
         self.counts: Counter[str] = Counter()
-        self._before_ns = before_ns
+        self._now_ns = now_ns
+        self._longest_call_ns = longest_call_ns
         self._findings: list[AuditFinding] = []
         self._finding_count = 0
         self._total_nanos = 0
@@ -70,7 +74,7 @@ class Auditor:
                 f"The facts make it {_name(line.state)} at {line.cost_nanos} nano-dollars; "
                 f"it stands as {_name(state)} at {amounts.cost_nanos}.",
             )
-        if state == ENTRY_STATE_PENDING and attempt.created_ns < self._before_ns:
+        if state == ENTRY_STATE_PENDING and attempt.created_ns + self._longest_call_ns < self._now_ns:
             self.find(
                 "every-attempt-ends", attempt.id, "It was announced longer ago than any call lasts, and is pending."
             )
@@ -84,6 +88,31 @@ class Auditor:
         """Looks at a row of sums."""
         self.counts["sums"] += 1
         self._compare(account, self._expected.pop(account, Amounts()), amounts)
+
+    def settled(self, account: accounts.Account) -> bool:
+        """Whether an account's spending can be held against the ledger: no lease is open, and none closed of late. What
+        leases were folded into is the ledger's word of that day, which later corrections do not reach."""
+        return (
+            account.unit == CEILING_UNIT_NANOS
+            and not account.closed
+            and all(
+                lease.closing and lease.closed_ns + self._longest_call_ns < self._now_ns
+                for lease in account.leases.values()
+            )
+        )
+
+    def account(self, account: accounts.Account, ledger_nanos: int | None) -> None:
+        """Looks at an account and its leases; `ledger_nanos` is what the ledger says was spent, if it is settled."""
+        self.counts["accounts"] += 1
+        self.counts["open leases"] += sum(not lease.closing for lease in account.leases.values())
+        for lease_id in accounts.in_doubt(account, self._now_ns, self._longest_call_ns):
+            self.find("no-orphan-lease", account.id, f"Lease {lease_id} has run out and was not closed.")
+        for lease_id, lease in account.leases.items():
+            if lease.closing and lease.held:
+                self.find("nothing-held-when-closed", account.id, f"{lease.held} is held on lease {lease_id}.")
+        if ledger_nanos is not None and ledger_nanos != account.spent:
+            message = f"It has spent {account.spent} nano-dollars; the ledger's entries say {ledger_nanos}."
+            self.find("accounts-are-the-ledgers", account.id, message)
 
     def find(self, check: str, subject: str, message: str) -> None:
         """Takes note of what must not be."""

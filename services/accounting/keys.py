@@ -47,6 +47,7 @@ def new_key(wanted: CreateKeyRequest, secret: str, now_ns: int) -> StoredKey:
         scopes=sorted(set(wanted.scopes)) or [SCOPE_CHAT],
         prefix=secret[:_PREFIX_CHARS],
         models=wanted.models,
+        team=wanted.team,
     )
     if wanted.HasField("max_output_tokens"):
         key.max_output_tokens = wanted.max_output_tokens
@@ -78,14 +79,16 @@ def first_secret(path: Path) -> str:
 
 def principal(key: Key) -> Principal:
     """Who calls with the key."""
-    who = Principal(tenant=key.tenant, user=key.user, key_id=key.id, scopes=key.scopes, models=key.models)
+    who = Principal(
+        tenant=key.tenant, team=key.team, user=key.user, key_id=key.id, scopes=key.scopes, models=key.models
+    )
     if key.HasField("max_output_tokens"):
         who.max_output_tokens = key.max_output_tokens
     return who
 
 
 def _check(wanted: CreateKeyRequest) -> None:
-    texts = {"name": wanted.name, "tenant": wanted.tenant, "user": wanted.user}
+    texts = {"name": wanted.name, "tenant": wanted.tenant, "user": wanted.user, "team": wanted.team}
     for field, text in texts.items():
         if len(text) > _MAX_NAME_CHARS or not text.isprintable():
             raise _malformed(field, f"{field} has to be printable and at most {_MAX_NAME_CHARS} characters long.")

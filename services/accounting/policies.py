@@ -1,7 +1,18 @@
-"""Changes of keys, told to whoever watches. A slow watcher holds back nobody and grows no queue."""
+"""Changes of keys and policies, and what is wanted back of leases, told to whoever watches. A slow watcher holds back
+nobody and grows no queue."""
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Changes:
+    """Hashes of keys, names of tenants, and ids of accounts, each once and in order."""
+
+    keys: dict[bytes, None] = field(default_factory=dict)
+    tenants: dict[str, None] = field(default_factory=dict)
+    wanted: dict[str, None] = field(default_factory=dict)
 
 
 class PolicyChanges:
@@ -14,21 +25,33 @@ class PolicyChanges:
     def tell(self, key_sha256: bytes) -> None:
         """Tells every watcher that a key changed."""
         for watcher in self._watchers:
-            watcher.changed[key_sha256] = None
+            watcher.changes.keys[key_sha256] = None
             watcher.news.set()
 
-    async def watch(self) -> AsyncGenerator[list[bytes], None]:
-        """Hashes of the keys that changed: first an empty list, from which on no change is missed."""
+    def tell_tenant(self, tenant: str) -> None:
+        """Tells every watcher that what holds for a tenant changed; the empty name stands for all."""
+        for watcher in self._watchers:
+            watcher.changes.tenants[tenant] = None
+            watcher.news.set()
+
+    def ask_back(self, account: str) -> None:
+        """Tells every watcher that somebody needs what lies idle of an account."""
+        for watcher in self._watchers:
+            watcher.changes.wanted[account] = None
+            watcher.news.set()
+
+    async def watch(self) -> AsyncGenerator[Changes, None]:
+        """What changed: first nothing, from which on no change is missed."""
         watcher = _Watcher()
         self._watchers.add(watcher)
         try:
-            yield []
+            yield Changes()
             while not self._closed:
                 await watcher.news.wait()
                 watcher.news.clear()
-                changed, watcher.changed = list(watcher.changed), {}
-                if changed:
-                    yield changed
+                changes, watcher.changes = watcher.changes, Changes()
+                if changes.keys or changes.tenants or changes.wanted:
+                    yield changes
         finally:
             self._watchers.discard(watcher)
 
@@ -41,5 +64,5 @@ class PolicyChanges:
 
 class _Watcher:
     def __init__(self) -> None:
-        self.changed: dict[bytes, None] = {}
+        self.changes = Changes()
         self.news = asyncio.Event()

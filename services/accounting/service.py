@@ -17,8 +17,10 @@ from services.accounting.access import Access
 from services.accounting.audit import Auditor
 from services.accounting.claims import Claims
 from services.accounting.ledger import Amounts, MalformedRecord, attempt_of
+from services.accounting.lending import Lending
 from services.accounting.operations import Operation, OperationMismatch
 from services.accounting.policies import PolicyChanges
+from services.accounting.policy_book import PolicyBook
 from services.accounting.stores import EntryQuery, Position, Spend, SpendQuery, Store
 from shared.errors import MeshError, Reason
 from shared.interceptors import Context
@@ -34,12 +36,22 @@ class AccountingServicer(AccountingServiceServicer):
     """Keys, operations and the ledger, for the mesh; reports, for people too."""
 
     def __init__(
-        self, store: Store, access: Access, claims: Claims, changes: PolicyChanges, *, longest_call_s: float
+        self,
+        store: Store,
+        access: Access,
+        claims: Claims,
+        changes: PolicyChanges,
+        book: PolicyBook,
+        lending: Lending,
+        *,
+        longest_call_s: float,
     ) -> None:
         self._store = store
         self._access = access
         self._claims = claims
         self._changes = changes
+        self._book = book
+        self._lending = lending
         self._longest_call_ns = int(longest_call_s * 1e9)
 
     async def Authenticate(self, request: pb.AuthenticateRequest, context: Context) -> pb.AuthenticateResponse:
@@ -47,7 +59,13 @@ class AccountingServicer(AccountingServiceServicer):
         key = await self._store.key_by_sha256(request.key_sha256)
         if key is None:
             raise MeshError(Reason.INVALID_KEY, "The key is unknown or revoked.", code=StatusCode.NOT_FOUND)
-        return pb.AuthenticateResponse(principal=keys.principal(key))
+        principal = keys.principal(key)
+        await self._book.check_tenant(principal.tenant)
+        return pb.AuthenticateResponse(
+            principal=principal,
+            budgets=await self._book.subject_to(pb.Budget, principal),
+            limits=await self._book.subject_to(pb.Limit, principal),
+        )
 
     async def WatchPolicies(
         self, request: pb.WatchPoliciesRequest, context: Context
@@ -55,7 +73,11 @@ class AccountingServicer(AccountingServiceServicer):
         self._access.mesh(context)
         async with aclosing(self._changes.watch()) as changes:
             async for changed in changes:
-                yield pb.WatchPoliciesResponse(changed_key_sha256=changed)
+                yield pb.WatchPoliciesResponse(
+                    changed_key_sha256=list(changed.keys),
+                    changed_tenants=list(changed.tenants),
+                    wanted_accounts=list(changed.wanted),
+                )
 
     async def Record(self, request: pb.RecordRequest, context: Context) -> pb.RecordResponse:
         self._access.mesh(context)
@@ -137,9 +159,34 @@ class AccountingServicer(AccountingServiceServicer):
 
     async def Audit(self, request: pb.AuditRequest, context: Context) -> pb.AuditResponse:
         await self._access.admin(context)
-        auditor = Auditor(before_ns=time.time_ns() - self._longest_call_ns)
+        auditor = Auditor(now_ns=time.time_ns(), longest_call_ns=self._longest_call_ns)
         await self._store.audit(auditor)
+        for account in await self._store.accounts():
+            settled = auditor.settled(account)
+            auditor.account(account, await self._store.account_spend(account.id) if settled else None)
         return auditor.report()
+
+    async def AcquireLease(self, request: pb.AcquireLeaseRequest, context: Context) -> pb.AcquireLeaseResponse:
+        self._access.mesh(context)
+        _check_id("lease_id", request.lease_id)
+        _check_id("holder", request.holder)
+        return pb.AcquireLeaseResponse(lease=await self._lending.acquire(request))
+
+    async def RenewLease(self, request: pb.RenewLeaseRequest, context: Context) -> pb.RenewLeaseResponse:
+        self._access.mesh(context)
+        settled = await self._store.settled(request.unsettled_attempt_ids) if request.unsettled_attempt_ids else {}
+        return pb.RenewLeaseResponse(lease=await self._lending.renew(request), settled=settled)
+
+    async def ReturnLease(self, request: pb.ReturnLeaseRequest, context: Context) -> pb.ReturnLeaseResponse:
+        self._access.mesh(context)
+        await self._lending.give_back(request)
+        return pb.ReturnLeaseResponse()
+
+    async def ListBudgets(self, request: pb.ListBudgetsRequest, context: Context) -> pb.ListBudgetsResponse:
+        await self._access.admin(context)
+        return pb.ListBudgetsResponse(
+            budgets=await self._book.standing(request.tenant, request.include_past, time.time_ns())
+        )
 
     async def _entry(self, attempt_id: str) -> pb.Entry | None:
         return next(iter(await self._store.entries(EntryQuery(limit=1, attempt_id=attempt_id))), None)
@@ -148,10 +195,11 @@ class AccountingServicer(AccountingServiceServicer):
 class AdminServicer(AdminServiceServicer):
     """Keys, for whoever manages the mesh."""
 
-    def __init__(self, store: Store, access: Access, changes: PolicyChanges) -> None:
+    def __init__(self, store: Store, access: Access, changes: PolicyChanges, book: PolicyBook) -> None:
         self._store = store
         self._access = access
         self._changes = changes
+        self._book = book
 
     async def CreateKey(self, request: pb.CreateKeyRequest, context: Context) -> pb.CreateKeyResponse:
         actor = await self._access.admin(context)
@@ -177,6 +225,53 @@ class AdminServicer(AdminServiceServicer):
             )
         self._changes.tell(revoked.sha256)
         return pb.RevokeKeyResponse(key=revoked.key)
+
+    async def CreateBudget(self, request: pb.CreateBudgetRequest, context: Context) -> pb.CreateBudgetResponse:
+        actor = await self._access.admin(context)
+        return pb.CreateBudgetResponse(budget=await self._book.create(request.budget, actor))
+
+    async def UpdateBudget(self, request: pb.UpdateBudgetRequest, context: Context) -> pb.UpdateBudgetResponse:
+        actor = await self._access.admin(context)
+        return pb.UpdateBudgetResponse(budget=await self._book.update(request.budget, request.update_mask, actor))
+
+    async def DeleteBudget(self, request: pb.DeleteBudgetRequest, context: Context) -> pb.DeleteBudgetResponse:
+        actor = await self._access.admin(context)
+        await self._book.delete(pb.Budget, request.id, actor)
+        return pb.DeleteBudgetResponse()
+
+    async def CreateLimit(self, request: pb.CreateLimitRequest, context: Context) -> pb.CreateLimitResponse:
+        actor = await self._access.admin(context)
+        return pb.CreateLimitResponse(limit=await self._book.create(request.limit, actor))
+
+    async def ListLimits(self, request: pb.ListLimitsRequest, context: Context) -> pb.ListLimitsResponse:
+        await self._access.admin(context)
+        return pb.ListLimitsResponse(limits=await self._book.all(pb.Limit, request.tenant))
+
+    async def UpdateLimit(self, request: pb.UpdateLimitRequest, context: Context) -> pb.UpdateLimitResponse:
+        actor = await self._access.admin(context)
+        return pb.UpdateLimitResponse(limit=await self._book.update(request.limit, request.update_mask, actor))
+
+    async def DeleteLimit(self, request: pb.DeleteLimitRequest, context: Context) -> pb.DeleteLimitResponse:
+        actor = await self._access.admin(context)
+        await self._book.delete(pb.Limit, request.id, actor)
+        return pb.DeleteLimitResponse()
+
+    async def CreateTenant(self, request: pb.CreateTenantRequest, context: Context) -> pb.CreateTenantResponse:
+        actor = await self._access.admin(context)
+        return pb.CreateTenantResponse(tenant=await self._book.create(request.tenant, actor))
+
+    async def ListTenants(self, request: pb.ListTenantsRequest, context: Context) -> pb.ListTenantsResponse:
+        await self._access.admin(context)
+        return pb.ListTenantsResponse(tenants=await self._book.all(pb.Tenant, ""))
+
+    async def UpdateTenant(self, request: pb.UpdateTenantRequest, context: Context) -> pb.UpdateTenantResponse:
+        actor = await self._access.admin(context)
+        return pb.UpdateTenantResponse(tenant=await self._book.update(request.tenant, request.update_mask, actor))
+
+    async def DeleteTenant(self, request: pb.DeleteTenantRequest, context: Context) -> pb.DeleteTenantResponse:
+        actor = await self._access.admin(context)
+        await self._book.delete(pb.Tenant, request.id, actor)
+        return pb.DeleteTenantResponse()
 
 
 def _billed(correction: pb.Correction, actor: str, now_ns: int) -> pb.JournalRecord:

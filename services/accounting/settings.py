@@ -20,6 +20,15 @@ class AccountingSettings(ServiceSettings):
     sweep_interval_s: float = setting(
         30.0, env="SWEEP_INTERVAL_S", minimum=0.05, help="how often old attempts and operations are looked for"
     )
+    lease_ttl_s: float = setting(
+        60.0, env="LEASE_TTL_S", minimum=1, help="how long a router may spend of a lease that it cannot renew"
+    )
+    longest_call_s: float = setting(
+        630.0,
+        env="LONGEST_CALL_S",
+        minimum=1,
+        help="how long a call may last; a lease that was not returned stays in doubt so long after it has expired",
+    )
 
     @property
     def ledger_path(self) -> Path:

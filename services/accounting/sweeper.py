@@ -1,16 +1,18 @@
-"""Looks, from time to time, for what nobody will end any more: attempts without an outcome, operations that ran out."""
+"""Looks, from time to time, for what nobody will end any more: attempts without an outcome, operations that ran out,
+leases that were never returned."""
 
 import asyncio
 import logging
 import time
 from typing import NoReturn
 
+from services.accounting.lending import Lending
 from services.accounting.stores import Store
 
 log = logging.getLogger(__name__)
 
 
-async def sweep(store: Store, *, interval_s: float, pending_timeout_s: int) -> NoReturn:
+async def sweep(store: Store, lending: Lending, *, interval_s: float, pending_timeout_s: int) -> NoReturn:
     """Sweeps until cancelled. An attempt that is announced and silent for `pending_timeout_s` becomes an estimate; an
     outcome that comes later still replaces it."""
     while True:
@@ -18,6 +20,7 @@ async def sweep(store: Store, *, interval_s: float, pending_timeout_s: int) -> N
         try:
             abandoned = await store.abandon(now_ns - pending_timeout_s * 1_000_000_000, now_ns)
             await store.forget_operations(now_ns)
+            await lending.sweep()
         except Exception:
             log.exception("A sweep failed; the next one tries again")
         else:

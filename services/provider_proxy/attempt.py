@@ -25,7 +25,7 @@ from modelmuxer.provider.v1.provider_pb2 import AttemptFailure, GenerateRequest
 from services.provider_proxy import tally
 from services.provider_proxy.statistics import Figures
 from shared.catalogue import Deployment
-from shared.errors import MeshError
+from shared.errors import MeshError, Reason
 from shared.journal import Journal
 from shared.telemetry import metrics, names
 from shared.tokens import estimate_input_tokens
@@ -76,7 +76,8 @@ class Attempt:
         return started
 
     async def announce(self) -> None:
-        """Puts on record that the request is about to be written. Raises JOURNAL_FULL."""
+        """Puts on record that the request is about to be written. Raises JOURNAL_FULL and LEASE_EXPIRED."""
+        self._check_lease()
         deployment = self.deployment
         announced = Announced(
             billing_context=self.request.billing_context,
@@ -90,6 +91,14 @@ class Attempt:
         self.announced = True
         await self.journal.sync()
         self.written = True
+
+    def _check_lease(self) -> None:
+        """A router that was stopped for long holds nothing any more, though it may think so when it wakes."""
+        expires = self.request.lease_expire_time
+        if self.request.HasField("lease_expire_time") and expires.ToNanoseconds() <= time.time_ns():
+            failure = AttemptFailure(retryable=True)
+            message = "The budget lease that the attempt was held on has expired; it was not begun."
+            raise MeshError(Reason.LEASE_EXPIRED, message, details=[failure])
 
     def saw(self, event: ChatEvent) -> None:
         """Counts what is streamed to the caller."""

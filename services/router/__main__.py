@@ -11,9 +11,11 @@ from modelmuxer.router.v1.router_pb2_grpc import add_RouterServiceServicer_to_se
 
 from services.router import http
 from services.router.engine import Engine
+from services.router.leases import Leases
 from services.router.operations import Operations
 from services.router.principals import Principals
 from services.router.providers import LiveModels
+from services.router.reservation import Reservations
 from services.router.response_cache import ResponseCache
 from services.router.service import RouterService
 from services.router.settings import RouterSettings
@@ -44,7 +46,9 @@ async def build(settings: RouterSettings, app: App) -> None:
     shipper = Shipper(journal, accounting)
     app.stack.push_async_callback(shipper.drain, 5.0)
     app.background(shipper.run(), "journal shipper")
-    principals, live = Principals(accounting), LiveModels(proxy)
+    leases = Leases(accounting, holder=f"{app.replica}#{os.getpid()}")
+    app.stack.push_async_callback(leases.close)
+    principals, live = Principals(accounting, leases), LiveModels(proxy)
     app.background(principals.watch(), "watch on keys")
     app.background(live.watch(), "watch on providers")
     operations = Operations(accounting, replica=app.replica)
@@ -59,6 +63,7 @@ async def build(settings: RouterSettings, app: App) -> None:
         operations=operations,
         proxy=proxy,
         journal=journal,
+        reservations=Reservations(leases, wait_s=settings.budget_wait_s),
     )
     app.background(catalogue.watch(settings.config, os.environ, engine.use), "catalogue watch")
     app.serve(add_RouterServiceServicer_to_server, RouterService(engine), SERVICE, public=True)

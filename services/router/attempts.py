@@ -36,6 +36,8 @@ from shared.pricing import cost_nanos, estimate_nanos
 if TYPE_CHECKING:
     from modelmuxer.provider.v1.provider_pb2_grpc import ProviderServiceAsyncStub
 
+    from services.router.leases import Reservation
+
 # Failures of one provider or model that say nothing of another: worth another model, not another try.
 ELSEWHERE = frozenset(
     {
@@ -61,6 +63,7 @@ PROVIDER_WIDE = frozenset(
 # The caller's own end of a call: the proxy sees it too and journals the outcome itself.
 _OURS = frozenset({grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
 CHARS_PER_TOKEN = 4
+NEVER_CONNECTED = "failed to connect"  # gRPC's words for a peer that no byte reached
 
 log = logging.getLogger("modelmuxer.router")
 
@@ -80,12 +83,20 @@ class Order:
 class Attempt:
     """One upstream call. `record` tells what is known of it at any time."""
 
-    def __init__(self, order: Order, proxy: ProviderServiceAsyncStub, journal: Journal) -> None:
+    def __init__(
+        self, order: Order, proxy: ProviderServiceAsyncStub, journal: Journal, reservation: Reservation | None = None
+    ) -> None:
         self.order = order
         self.record = chat_pb2.Attempt(id=mint_attempt_id(), provider=order.model.provider, model=order.model.id)
         self._proxy = proxy
         self._journal = journal
-        self._billing = billing_context(order.call, order.chat, order.model, order.number).SerializeToString()
+        self._reservation = reservation
+        self._expires = reservation.expire_time if reservation is not None else None
+        billing = billing_context(order.call, order.chat, order.model, order.number)
+        if reservation is not None:
+            billing.holds.extend(reservation.money)
+        self._billing = billing.SerializeToString()
+        self._sent = self._known = False
         self._begun_s = time.monotonic()
         self._started: Started | None = None
         self._usage: Usage | None = None
@@ -93,9 +104,11 @@ class Attempt:
 
     async def stream(self) -> AsyncGenerator[ChatEvent, None]:
         """The proxy's events, the last of which is `completed`; or a MeshError. Closing it cancels the call."""
-        call = self._proxy.StreamGenerate(self._request(), timeout=self._timeout_s())
+        call: grpc.aio.UnaryStreamCall[GenerateRequest, ChatEvent] | None = None
         whole = False
         try:
+            call = self._proxy.StreamGenerate(self._request(), timeout=self._timeout_s())
+            self._sent = True
             async for event in call:
                 match event.WhichOneof("event"):
                     case "delta":
@@ -111,18 +124,24 @@ class Attempt:
         except grpc.aio.AioRpcError as error:
             raise self._lost(error) from None
         finally:
-            call.cancel()
+            if call is not None:
+                call.cancel()
+            self._settle()
         if not whole:
             raise self._cut()
 
     async def answer(self) -> ChatResponse:
         """The whole answer, or a MeshError. Cancelling it cancels the call."""
         try:
-            answer = await self._proxy.Generate(self._request(), timeout=self._timeout_s())
+            call = self._proxy.Generate(self._request(), timeout=self._timeout_s())
+            self._sent = True
+            answer = await call
+            self._began(answer.started)
+            self._ended(answer.completed)
         except grpc.aio.AioRpcError as error:
             raise self._lost(error) from None
-        self._began(answer.started)
-        self._ended(answer.completed)
+        finally:
+            self._settle()
         return answer
 
     def failed(self, error: MeshError) -> chat_pb2.Attempt:
@@ -149,6 +168,8 @@ class Attempt:
         request = GenerateRequest(
             attempt_id=self.record.id, model=order.model.id, chat=order.chat, billing_context=self._billing
         )
+        if self._expires is not None:
+            request.lease_expire_time.CopyFrom(self._expires)
         if order.max_output_tokens is not None:
             request.chat.max_output_tokens = order.max_output_tokens
         return request
@@ -177,6 +198,18 @@ class Attempt:
         record.usage.CopyFrom(completed.usage)
         record.provider_request_id = completed.provider_request_id
         record.cost.CopyFrom(self._cost(completed.usage))
+        self._known = True
+
+    def _settle(self) -> None:
+        """Ends the hold: at the cost that the proxy told, at nothing if none was reached; else the ledger says."""
+        reservation, self._reservation = self._reservation, None
+        if reservation is None:
+            return
+        record = self.record
+        if self._known or not self._sent:
+            reservation.settle(record.id, record.cost.nanos, record.usage.input_tokens + record.usage.output_tokens)
+        else:
+            reservation.settle(record.id, None, None)
 
     def _cost(self, usage: Usage) -> Cost:
         price = self.order.model.price
@@ -194,6 +227,9 @@ class Attempt:
         self.failed(error)
         if failure is not None:
             self._account_for(failure)
+            self._known = True
+        elif NEVER_CONNECTED in (rpc_error.details() or ""):
+            self._known = True
         elif self._started is not None and rpc_error.code() not in _OURS:
             self._observe(error)
             return MeshError(

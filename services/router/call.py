@@ -8,6 +8,8 @@ from os import urandom
 
 from modelmuxer.accounting.v1.accounting_pb2 import Principal
 
+from services.router.rates import NO_POLICIES, Policies
+
 DEFAULT_TIMEOUT_S = 600.0  # what the providers' own SDKs wait
 
 
@@ -35,6 +37,8 @@ class Call:
     request_id: str = field(default_factory=mint_request_id)
     run_id: str = ""
     operation_id: str = ""
+    policies: Policies = NO_POLICIES
+    """The budgets and limits that it may be subject to."""
     deadline: float = field(default_factory=lambda: deadline_in(None))
 
     def remaining_s(self) -> float:

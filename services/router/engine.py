@@ -14,7 +14,7 @@ from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 import grpc
-from modelmuxer.accounting.v1.accounting_pb2 import SCOPE_CHAT, CacheHit, JournalRecord, Principal
+from modelmuxer.accounting.v1.accounting_pb2 import SCOPE_CHAT, CacheHit, JournalRecord
 from modelmuxer.cache.v1.cache_pb2 import CacheKey, LookupResponse
 from modelmuxer.chat.v1.chat_pb2 import CacheInfo, ChatEvent, ChatRequest, ChatResponse
 from modelmuxer.provider.v1 import provider_pb2
@@ -25,11 +25,13 @@ from services.router.attempts import PROVIDER_WIDE, Attempt, Order, billing_cont
 from services.router.cache_key import answer_digest, body_digest
 from services.router.call import Call, mint_attempt_id
 from services.router.decisions import Decisions
+from services.router.leases import Reservation
 from services.router.observation import Observation
 from services.router.operations import Operations, check_operation_id
-from services.router.principals import Principals
+from services.router.principals import Caller, Principals
 from services.router.providers import LiveModels
 from services.router.recording import Recording
+from services.router.reservation import MOST_NAMED, NoRoom, Reservations, alternatives, refused
 from services.router.response_cache import ResponseCache
 from services.router.retry_budget import RetryBudget
 from services.router.scoring import Option, Size
@@ -69,6 +71,7 @@ class Engine:
         operations: Operations,
         proxy: ProviderServiceAsyncStub,
         journal: Journal,
+        reservations: Reservations,
     ) -> None:
         self.settings = settings
         self._catalogue = catalogue
@@ -78,6 +81,7 @@ class Engine:
         self._operations = operations
         self._proxy = proxy
         self._journal = journal
+        self._reservations = reservations
         self._retries = RetryBudget()
         self._decisions = Decisions(ttl_s=settings.routing_cache_ttl_s if settings.enable_routing_cache else 0)
 
@@ -87,7 +91,7 @@ class Engine:
 
     # --- what the faces call ---
 
-    async def authenticate(self, authorization: str | None) -> Principal:
+    async def authenticate(self, authorization: str | None) -> Caller:
         """Whose key it is ("Bearer <key>"). Raises MISSING_KEY, INVALID_KEY, ACCOUNTING_UNAVAILABLE."""
         return await self._principals.authenticate(authorization)
 
@@ -247,7 +251,7 @@ class Engine:
         model = walk.models[0]
         self._retries.earn(time.monotonic())
         while True:
-            attempt = self._attempt(walk, model)
+            attempt = await self._attempt(walk, model)
             held: list[ChatEvent] = []
             try:
                 async with aclosing(attempt.stream()) as events:
@@ -272,7 +276,7 @@ class Engine:
         model = walk.models[0]
         self._retries.earn(time.monotonic())
         while True:
-            attempt = self._attempt(walk, model)
+            attempt = await self._attempt(walk, model)
             try:
                 answer = await attempt.answer()
             except MeshError as error:
@@ -284,7 +288,7 @@ class Engine:
             walk.complete(answer.completed)
             return answer
 
-    def _attempt(self, walk: Walk, model: Model) -> Attempt:
+    async def _attempt(self, walk: Walk, model: Model) -> Attempt:
         if self._journal.full:
             # Should the proxy's end of the call be lost, our account of it would have no place.
             raise MeshError(
@@ -292,15 +296,25 @@ class Engine:
                 "The router's journal is full, because accounting does not take its records; try again later.",
                 retry_after_s=5.0,
             )
-        order = Order(
-            call=walk.call,
-            chat=walk.chat,
-            model=model,
-            number=len(walk.attempts) + 1,
-            max_output_tokens=effective_cap(model, walk.size.input, *walk.caps),
-            input_tokens=walk.size.input,
-        )
-        return Attempt(order, self._proxy, self._journal)
+        order, reservation = await self._reserved(walk, _order(walk, model))
+        if reservation is not None:
+            walk.rate_limits, walk.warnings = reservation.rate_limits, reservation.warnings
+        return Attempt(order, self._proxy, self._journal, reservation)
+
+    async def _reserved(self, walk: Walk, order: Order) -> tuple[Order, Reservation | None]:
+        """The order with its worst case held; or, if a budget that has no room for it says so, a cheaper one."""
+        try:
+            return order, await self._reservations.reserve(order)
+        except NoRoom as no_room:
+            refusal = no_room.refusal
+        cheaper = alternatives(self._catalogue, self._live.of, order, refusal)
+        for each in cheaper if refusal.claim.downgrades else ():
+            instead = _order(walk, self._catalogue.models[each.model])
+            with suppress(NoRoom):
+                reservation = await self._reservations.reserve(instead)
+                walk.reason += f" Budget {refusal.claim.key.ceiling} had no room for {order.model.id}."
+                return instead, reservation
+        raise refused(refusal, cheaper[:MOST_NAMED])
 
     def _introduced(self, walk: Walk, attempt: Attempt, event: ChatEvent) -> ChatEvent:
         if event.HasField("started"):
@@ -357,6 +371,17 @@ class Engine:
         )
         with suppress(MeshError):
             self._journal.append(JournalRecord(attempt_id=mint_attempt_id(), cache_hit=hit))
+
+
+def _order(walk: Walk, model: Model) -> Order:
+    return Order(
+        call=walk.call,
+        chat=walk.chat,
+        model=model,
+        number=len(walk.attempts) + 1,
+        max_output_tokens=effective_cap(model, walk.size.input, *walk.caps),
+        input_tokens=walk.size.input,
+    )
 
 
 def _size(chat: ChatRequest) -> Size:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelmuxer.chat.v1.chat_pb2 import CacheInfo, Completed, Started
+from modelmuxer.chat.v1.chat_pb2 import CacheInfo, Completed, RateLimit, Started
 
 PREFIX = "x-modelmuxer-"
 MAX_VALUE_CHARS = 300
@@ -22,7 +22,20 @@ def decision_headers(started: Started) -> Headers:
         ("cache", cache_word(started.cache)),
         ("catalogue", started.decision.catalogue_version),
     )
-    return [(PREFIX + name, _plain(value)) for name, value in values if value]
+    decided = [(PREFIX + name, _plain(value)) for name, value in values if value]
+    for limit in started.rate_limits:
+        decided += rate_headers(limit)
+    return decided
+
+
+def rate_headers(limit: RateLimit) -> Headers:
+    """What is left of a rate, under the names that OpenAI's SDKs know; the reset is a Go duration, as theirs."""
+    seconds = limit.reset.ToNanoseconds() / 1e9
+    return [
+        (f"x-ratelimit-limit-{limit.unit}", str(limit.limit)),
+        (f"x-ratelimit-remaining-{limit.unit}", str(limit.remaining)),
+        (f"x-ratelimit-reset-{limit.unit}", f"{seconds:.3f}s"),
+    ]
 
 
 def cost_headers(completed: Completed) -> Headers:
@@ -30,6 +43,7 @@ def cost_headers(completed: Completed) -> Headers:
     return [
         (f"{PREFIX}cost-nanos", str(completed.cost.nanos)),
         (f"{PREFIX}attempts", str(len(completed.attempts))),
+        *((f"{PREFIX}warning", _plain(warning)) for warning in completed.warnings),
     ]
 
 

@@ -13,16 +13,20 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
 from modelmuxer.accounting.v1.accounting_pb2 import (
     AuthenticateRequest,
+    AuthenticateResponse,
     Principal,
     WatchPoliciesRequest,
     WatchPoliciesResponse,
 )
 
+from services.router.leases import Leases
+from services.router.rates import Policies
 from shared.errors import MeshError, Reason
 
 if TYPE_CHECKING:
@@ -38,16 +42,27 @@ MAX_WATCH_PAUSE_S = 1.0
 log = logging.getLogger("modelmuxer.router")
 
 
-class KeyCache:
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose a key is, and the budgets and limits that its calls may be subject to."""
+
+    principal: Principal
+    policies: Policies
+
+
+class KeyCache(Generic[T]):
     """What is known of keys, by the SHA-256 of their secrets. Pure: time is passed in."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
+        self._known: OrderedDict[bytes, tuple[T, float]] = OrderedDict()
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
         self._lost_s: float | None = 0.0
         self.generation = 0
 
-    def principal(self, key: bytes, now_s: float) -> Principal | None:
+    def principal(self, key: bytes, now_s: float) -> T | None:
         """The principal, if it is known and may still be relied on."""
         entry = self._known.get(key)
         if entry is None:
@@ -64,7 +79,7 @@ class KeyCache:
         learnt_s = self._unknown.get(key)
         return learnt_s is not None and now_s - learnt_s <= UNKNOWN_TTL_S
 
-    def learn(self, key: bytes, principal: Principal | None, generation: int, now_s: float) -> None:
+    def learn(self, key: bytes, principal: T | None, generation: int, now_s: float) -> None:
         """Keeps an answer, unless something changed since it was asked for (in which case it may be the old one)."""
         if generation != self.generation:
             return
@@ -83,6 +98,10 @@ class KeyCache:
             self._known.pop(key, None)
             self._unknown.pop(key, None)
 
+    def drop_where(self, concerns: Callable[[T], bool]) -> None:
+        """Forgets those whom a change concerns."""
+        self.drop([key for key, (known, _) in self._known.items() if concerns(known)])
+
     def watch_stands(self) -> None:
         """Forgets everything: what changed while nobody watched was not told."""
         self.generation += 1
@@ -99,25 +118,28 @@ class KeyCache:
 class Principals:
     """Authenticates by accounting, once for all who ask for the same key at the same time."""
 
-    def __init__(self, accounting: AccountingServiceAsyncStub, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, accounting: AccountingServiceAsyncStub, leases: Leases, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._accounting = accounting
         self._clock = clock
-        self._cache = KeyCache()
-        self._flights: dict[bytes, asyncio.Task[Principal | None]] = {}
+        self._leases = leases
+        self._cache: KeyCache[Caller] = KeyCache()
+        self._flights: dict[bytes, asyncio.Task[Caller | None]] = {}
 
-    async def authenticate(self, authorization: str | None) -> Principal:
-        """The principal of an authorization value ("Bearer <key>").
+    async def authenticate(self, authorization: str | None) -> Caller:
+        """The caller of an authorization value ("Bearer <key>").
 
         Raises MISSING_KEY, INVALID_KEY or, if accounting is needed and does not answer, ACCOUNTING_UNAVAILABLE.
         """
         key = hashlib.sha256(_secret(authorization).encode()).digest()
         now_s = self._clock()
-        principal = self._cache.principal(key, now_s)
-        if principal is None and not self._cache.is_unknown(key, now_s):
-            principal = await self._ask(key)
-        if principal is None:
+        caller = self._cache.principal(key, now_s)
+        if caller is None and not self._cache.is_unknown(key, now_s):
+            caller = await self._ask(key)
+        if caller is None:
             raise MeshError(Reason.INVALID_KEY, "The API key is unknown or revoked; `mux keys` makes and lists them.")
-        return principal
+        return caller
 
     async def watch(self) -> None:
         """Keeps the watch, for ever."""
@@ -145,30 +167,37 @@ class Principals:
         if not stands:
             self._flights.clear()
             self._cache.watch_stands()
+        if change.wanted_accounts:
+            self._leases.ask_back(list(change.wanted_accounts))
+        if change.changed_tenants:
+            tenants = frozenset(change.changed_tenants)
+            self._flights.clear()
+            self._cache.drop_where(lambda caller: "" in tenants or caller.principal.tenant in tenants)
+            self._leases.revise(list(tenants))
         for key in change.changed_key_sha256:
             self._flights.pop(key, None)
         self._cache.drop(change.changed_key_sha256)
 
-    async def _ask(self, key: bytes) -> Principal | None:
+    async def _ask(self, key: bytes) -> Caller | None:
         flight = self._flights.get(key)
         if flight is None:
             flight = self._flights[key] = asyncio.create_task(self._fetch(key), name="authenticate")
             flight.add_done_callback(lambda done: self._landed(key, done))
         return await asyncio.shield(flight)
 
-    def _landed(self, key: bytes, flight: asyncio.Task[Principal | None]) -> None:
+    def _landed(self, key: bytes, flight: asyncio.Task[Caller | None]) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
         if not flight.cancelled():
             flight.exception()  # everybody who waited may have left
 
-    async def _fetch(self, key: bytes) -> Principal | None:
+    async def _fetch(self, key: bytes) -> Caller | None:
         generation = self._cache.generation
         request = AuthenticateRequest(key_sha256=key)
-        principal: Principal | None = None
+        caller: Caller | None = None
         try:
             answer = await self._accounting.Authenticate(request, timeout=AUTHENTICATE_TIMEOUT_S)
-            principal = answer.principal
+            caller = _caller(answer)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND:
                 log.warning("accounting could not tell whose a key is: %s", error.code().name)
@@ -177,8 +206,12 @@ class Principals:
                     "The API key cannot be checked, because accounting does not answer; try again shortly.",
                     retry_after_s=1.0,
                 ) from error
-        self._cache.learn(key, principal, generation, self._clock())
-        return principal
+        self._cache.learn(key, caller, generation, self._clock())
+        return caller
+
+
+def _caller(answer: AuthenticateResponse) -> Caller:
+    return Caller(answer.principal, Policies(tuple(answer.budgets), tuple(answer.limits)))
 
 
 def _secret(authorization: str | None) -> str:

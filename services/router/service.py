@@ -53,9 +53,10 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
 
     async def _call(self, context: Context) -> Call:
         metadata = dict(context.invocation_metadata() or ())
-        principal = await self._engine.authenticate(_text(metadata.get("authorization")) or None)
+        caller = await self._engine.authenticate(_text(metadata.get("authorization")) or None)
         return Call(
-            principal=principal,
+            principal=caller.principal,
+            policies=caller.policies,
             face="grpc",
             run_id=_text(metadata.get("x-run-id")),
             operation_id=_text(metadata.get("x-operation-id")),

@@ -41,6 +41,12 @@ class RouterSettings(ServiceSettings):
     max_retry_wait_s: float = setting(
         2.0, env="MAX_RETRY_WAIT_S", minimum=0, help="longest wait before the same model is tried again"
     )
+    budget_wait_s: float = setting(
+        5.0,
+        env="BUDGET_WAIT_S",
+        minimum=0,
+        help="how long a call may wait for what calls under way leave of a budget, before it is refused",
+    )
     journal_max_bytes: int = setting(
         512 * 1024 * 1024, env="JOURNAL_MAX_BYTES", minimum=65536, help="size of the journal at which calls are refused"
     )

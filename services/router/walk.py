@@ -13,6 +13,7 @@ from modelmuxer.chat.v1.chat_pb2 import (
     Candidate,
     ChatRequest,
     Completed,
+    RateLimit,
     RoutingDecision,
     Started,
     UsageSource,
@@ -48,6 +49,9 @@ class Walk:
     ready_s: dict[str, float] = field(default_factory=dict)
     """When a model that failed may be asked again; one that is missing here was not asked yet."""
 
+    rate_limits: list[RateLimit] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
     @property
     def models(self) -> list[Model]:
         """Candidates, best first."""
@@ -77,6 +81,7 @@ class Walk:
         self._sign(started)
         started.model = attempt.model
         started.attempt_id = attempt.id
+        started.rate_limits.extend(self.rate_limits)
         if max_output_tokens is not None:
             started.max_output_tokens = max_output_tokens
 
@@ -86,15 +91,18 @@ class Walk:
         completed.cost.nanos = sum(attempt.cost.nanos for attempt in self.attempts)
         completed.cost.price_version = self.attempts[-1].cost.price_version
         completed.cache.CopyFrom(self.cache)
+        completed.warnings.extend(self.warnings)
 
     def answer_from_cache(self, started: Started, completed: Completed) -> None:
         """Turns a kept answer into this request's."""
         self.reason = f"The response cache has the answer of {started.model}."
         self._sign(started)
         started.ClearField("attempt_id")
+        started.ClearField("rate_limits")
         completed.cost.nanos = 0
         completed.usage.source = UsageSource.USAGE_SOURCE_CACHE
         completed.ClearField("attempts")
+        completed.ClearField("warnings")
         completed.cache.CopyFrom(self.cache)
 
     def _sign(self, started: Started) -> None:

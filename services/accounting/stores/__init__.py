@@ -1,15 +1,18 @@
 """What accounting asks of a store. A store keeps; what is kept is the ledger's and the keys' to say."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from modelmuxer.accounting.v1.accounting_pb2 import Entry, EntryState, JournalRecord, Key, SpendDimension
 
+from services.accounting.accounts import Account
 from services.accounting.audit import Auditor
 from services.accounting.keys import StoredKey
 from services.accounting.ledger import Amounts
 from services.accounting.operations import Answered, Busy, Granted, Operation
+
+T = TypeVar("T")
 
 
 class StoreError(Exception):
@@ -50,6 +53,19 @@ class EntryQuery:
     request_id: str = ""
     tenant: str = ""
     state: EntryState = 0  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRecord:
+    """A budget, a limit or a tenant, as a store keeps it. `kind` and `id` together are unique."""
+
+    kind: str
+    """"budget", "limit", "tenant"."""
+    id: str
+    tenant: str
+    """Whose it is; empty for one that holds for all tenants."""
+    document: bytes
+    """The serialised message."""
 
 
 class Store(Protocol):
@@ -93,6 +109,42 @@ class Store(Protocol):
 
     async def forget_operations(self, now_ns: int) -> int:
         """Drops claims and answers that have run out. Returns how many."""
+
+    async def put_policy(self, policy: PolicyRecord, action: str, actor: str, now_ns: int, *, new: bool) -> bool:
+        """Keeps a policy, with an audit entry (`action`, subject `id`) of who did so. False, and nothing done, if `new`
+        and there is one of its kind and id, or if not `new` and there is none."""
+
+    async def delete_policy(self, kind: str, policy_id: str, actor: str, now_ns: int) -> PolicyRecord | None:
+        """Takes a policy away, with an audit entry ("delete_<kind>"). Returns what it was; None if there was none."""
+
+    async def policies(self, kind: str, tenant: str | None = None) -> list[PolicyRecord]:
+        """Policies of a kind, by id: all, or those of one tenant with those that hold for all tenants."""
+
+    async def policy(self, kind: str, policy_id: str) -> PolicyRecord | None:
+        """One policy."""
+
+    async def change_account(self, account_id: str, change: Callable[[Account | None], tuple[Account | None, T]]) -> T:
+        """Replaces one account by what `change` makes of it, as one atomic step on one row or document, and returns
+        what `change` returns beside it. `change` gets None where there is no account yet; an account that it returns as
+        it got it (or None) is not written. It is pure and may be called again, with a later state, if another process
+        changed the account in between: a store without locks compares and sets. What it raises changes nothing and is
+        passed on. On return the change is durable."""
+
+    async def accounts(self, ceilings: Sequence[str] | None = None) -> list[Account]:
+        """Accounts, by id: all, or those of the ceilings named."""
+
+    async def forget_accounts(self, now_ns: int) -> int:
+        """Drops accounts whose `forget_ns` is not 0 and has passed. Returns how many."""
+
+    async def lease_spend(self, lease_id: str) -> int:
+        """What the ledger says was spent on a lease, nano-dollars: the sum over the attempts whose billing context
+        names it in `holds`, each at its cost, or at what is held of it while it is pending."""
+
+    async def account_spend(self, account_id: str) -> int:
+        """The same over all attempts whose billing context names the account."""
+
+    async def settled(self, attempt_ids: Sequence[str]) -> dict[str, int]:
+        """Of these attempts, those that have ended (are in the ledger and not pending), with their cost."""
 
     async def close(self) -> None:
         """Finishes what was begun, and lets go of the store."""

@@ -6,6 +6,7 @@ hour are derived from them in the same transaction, and can be derived again.
 """
 
 import asyncio
+import json
 import os
 import queue
 import sqlite3
@@ -25,27 +26,55 @@ from modelmuxer.accounting.v1.accounting_pb2 import (
     SPEND_DIMENSION_PROVIDER,
     SPEND_DIMENSION_TENANT,
     SPEND_DIMENSION_USER,
+    BillingContext,
     Entry,
     EntryState,
     JournalRecord,
     Key,
+    LeaseHold,
     SpendDimension,
 )
 
 from services.accounting import ledger, operations
+from services.accounting.accounts import Account
 from services.accounting.audit import Auditor, Correction
 from services.accounting.keys import StoredKey
 from services.accounting.ledger import Amounts, Attempt, Place
 from services.accounting.operations import Answered, Busy, Granted, Operation
-from services.accounting.stores import EntryQuery, Spend, SpendQuery, StoreError
+from services.accounting.stores import EntryQuery, PolicyRecord, Spend, SpendQuery, StoreError
 from shared.lockfile import Locked, lock
 from shared.telemetry import metrics
 
 T = TypeVar("T")
 Connection = sqlite3.Connection
 
-SCHEMA_VERSION = 2
-_SCHEMA = """
+SCHEMA_VERSION = 3
+_BUDGETS = """
+CREATE TABLE IF NOT EXISTS holds (
+    lease_id TEXT NOT NULL,
+    attempt_id TEXT NOT NULL,
+    account TEXT NOT NULL,
+    held_nanos INTEGER NOT NULL,
+    PRIMARY KEY (lease_id, attempt_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS holds_by_account ON holds (account);
+CREATE TABLE IF NOT EXISTS policies (
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    document BLOB NOT NULL,
+    PRIMARY KEY (kind, id)
+) STRICT;
+CREATE TABLE IF NOT EXISTS accounts (
+    id TEXT PRIMARY KEY,
+    ceiling TEXT NOT NULL,
+    forget_ns INTEGER NOT NULL,
+    document TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS accounts_by_ceiling ON accounts (ceiling);
+CREATE INDEX IF NOT EXISTS accounts_by_end ON accounts (forget_ns);
+"""
+_SCHEMA = f"""
 CREATE TABLE schema_version (version INTEGER NOT NULL) STRICT;
 CREATE TABLE entries (
     attempt_id TEXT PRIMARY KEY,
@@ -132,10 +161,10 @@ CREATE TABLE operations (
     PRIMARY KEY (key_id, operation_id)
 ) STRICT;
 CREATE INDEX operations_by_end ON operations (expires_ns);
-"""
+{_BUDGETS}"""
 
 # What brings a file from a version to the next.
-_MIGRATIONS = {1: "ALTER TABLE entries ADD COLUMN billed BLOB NOT NULL DEFAULT x''"}
+_MIGRATIONS = {1: "ALTER TABLE entries ADD COLUMN billed BLOB NOT NULL DEFAULT x''", 2: _BUDGETS}
 
 _FACTS = (
     *("attempt_id", "seen_ns", "announced_ns", "estimated_input_tokens", "context"),
@@ -265,6 +294,37 @@ class SqliteStore:
         return await self._writer.run(
             lambda db: db.execute("DELETE FROM operations WHERE expires_ns <= ?", (now_ns,)).rowcount
         )
+
+    async def put_policy(self, policy: PolicyRecord, action: str, actor: str, now_ns: int, *, new: bool) -> bool:
+        return await self._writer.run(lambda db: _put_policy(db, policy, action, actor, now_ns, new))
+
+    async def delete_policy(self, kind: str, policy_id: str, actor: str, now_ns: int) -> PolicyRecord | None:
+        return await self._writer.run(lambda db: _delete_policy(db, kind, policy_id, actor, now_ns))
+
+    async def policies(self, kind: str, tenant: str | None = None) -> list[PolicyRecord]:
+        return await self._read(lambda db: _policies(db, kind, tenant))
+
+    async def policy(self, kind: str, policy_id: str) -> PolicyRecord | None:
+        return await self._read(lambda db: _policy(db, kind, policy_id))
+
+    async def change_account(self, account_id: str, change: Callable[[Account | None], tuple[Account | None, T]]) -> T:
+        return await self._writer.run(lambda db: _change_account(db, account_id, change))
+
+    async def accounts(self, ceilings: Sequence[str] | None = None) -> list[Account]:
+        return await self._read(lambda db: _accounts(db, ceilings))
+
+    async def forget_accounts(self, now_ns: int) -> int:
+        forget = "DELETE FROM accounts WHERE forget_ns > 0 AND forget_ns <= ?"
+        return await self._writer.run(lambda db: db.execute(forget, (now_ns,)).rowcount)
+
+    async def lease_spend(self, lease_id: str) -> int:
+        return await self._read(lambda db: _held_spend(db, "lease_id", lease_id))
+
+    async def account_spend(self, account_id: str) -> int:
+        return await self._read(lambda db: _held_spend(db, "account", account_id))
+
+    async def settled(self, attempt_ids: Sequence[str]) -> dict[str, int]:
+        return await self._read(lambda db: _settled(db, list(attempt_ids)))
 
     async def close(self) -> None:
         await asyncio.to_thread(self._writer.stop)
@@ -409,6 +469,7 @@ def _write(db: Connection, told: dict[str, Attempt], now_ns: int) -> None:
     standing = {line.attempt.id: line for line in _lines(db, list(told))}
     rows: list[tuple[Any, ...]] = []
     corrections: list[tuple[Any, ...]] = []
+    holds: list[tuple[str, str, str, int]] = []
     sums: dict[_Account, Amounts] = {}
     states: Counter[int] = Counter()
     for attempt in told.values():
@@ -418,6 +479,8 @@ def _write(db: Connection, told: dict[str, Attempt], now_ns: int) -> None:
             continue
         after = _line(merged)
         rows.append(_row(after))
+        if merged.context and (before is None or merged.context != before.attempt.context):
+            holds += [(hold.lease_id, attempt.id, hold.account, hold.held_nanos) for hold in _holds(merged.context)]
         if before:
             _add(sums, before.account, before.amounts, -1)
             if before.state != ENTRY_STATE_PENDING and (before.state, before.amounts.cost_nanos) != (
@@ -430,6 +493,7 @@ def _write(db: Connection, told: dict[str, Attempt], now_ns: int) -> None:
         if before is None or before.state != after.state:
             states[after.state] += 1
     db.executemany(_UPSERT, rows)
+    db.executemany("INSERT OR IGNORE INTO holds VALUES (?, ?, ?, ?)", holds)
     db.executemany("INSERT INTO corrections VALUES (?, ?, ?, ?, ?)", corrections)
     db.executemany(_ADD_TO_SUMS, ((*account, *amounts) for account, amounts in sums.items() if any(amounts)))
     for state, count in states.items():
@@ -668,3 +732,78 @@ def _operation(db: Connection, key_id: str, operation_id: str) -> Operation | No
 def _keep_operation(db: Connection, each: Operation) -> None:
     row = (each.key_id, each.operation_id, each.body_sha256, each.owner, each.expires_ns, each.answer)
     db.execute("INSERT OR REPLACE INTO operations VALUES (?, ?, ?, ?, ?, ?)", row)
+
+
+def _holds(context: bytes) -> Iterable[LeaseHold]:
+    return BillingContext.FromString(context).holds
+
+
+def _put_policy(db: Connection, policy: PolicyRecord, action: str, actor: str, now_ns: int, new: bool) -> bool:
+    standing = db.execute("SELECT 1 FROM policies WHERE kind = ? AND id = ?", (policy.kind, policy.id)).fetchone()
+    if (standing is None) != new:
+        return False
+    row = (policy.kind, policy.id, policy.tenant, policy.document)
+    db.execute("INSERT OR REPLACE INTO policies VALUES (?, ?, ?, ?)", row)
+    db.execute("INSERT INTO audit VALUES (?, ?, ?, ?)", (now_ns, actor, action, policy.id))
+    return True
+
+
+def _delete_policy(db: Connection, kind: str, policy_id: str, actor: str, now_ns: int) -> PolicyRecord | None:
+    standing = _policy(db, kind, policy_id)
+    if standing is not None:
+        db.execute("DELETE FROM policies WHERE kind = ? AND id = ?", (kind, policy_id))
+        db.execute("INSERT INTO audit VALUES (?, ?, ?, ?)", (now_ns, actor, f"delete_{kind}", policy_id))
+    return standing
+
+
+def _policy(db: Connection, kind: str, policy_id: str) -> PolicyRecord | None:
+    row = db.execute("SELECT tenant, document FROM policies WHERE kind = ? AND id = ?", (kind, policy_id)).fetchone()
+    return PolicyRecord(kind=kind, id=policy_id, tenant=row[0], document=row[1]) if row else None
+
+
+def _policies(db: Connection, kind: str, tenant: str | None) -> list[PolicyRecord]:
+    rows = db.execute(
+        "SELECT id, tenant, document FROM policies WHERE kind = ?1 AND (?2 IS NULL OR tenant IN (?2, '')) ORDER BY id",
+        (kind, tenant),
+    )
+    return [PolicyRecord(kind=kind, id=id_, tenant=owner, document=document) for id_, owner, document in rows]
+
+
+def _change_account(db: Connection, account_id: str, change: Callable[[Account | None], tuple[Account | None, T]]) -> T:
+    row = db.execute("SELECT document FROM accounts WHERE id = ?", (account_id,)).fetchone()
+    before = Account.from_document(json.loads(row[0])) if row else None
+    after, result = change(before)
+    if after is not None and after is not before:
+        written = (after.id, after.ceiling, after.forget_ns, json.dumps(after.to_document()))
+        db.execute("INSERT OR REPLACE INTO accounts VALUES (?, ?, ?, ?)", written)
+    return result
+
+
+def _accounts(db: Connection, ceilings: Sequence[str] | None) -> list[Account]:
+    if ceilings is None:
+        rows = db.execute("SELECT document FROM accounts ORDER BY id").fetchall()
+    else:
+        rows = []
+        for start in range(0, len(ceilings), _PARAMETERS):
+            some = ceilings[start : start + _PARAMETERS]
+            where = f"ceiling IN ({', '.join('?' * len(some))})"
+            rows += db.execute(f"SELECT document FROM accounts WHERE {where} ORDER BY id", some).fetchall()  # noqa: S608
+    return [Account.from_document(json.loads(document)) for (document,) in rows]
+
+
+def _held_spend(db: Connection, column: str, value: str) -> int:
+    select = (
+        f"SELECT SUM(CASE state WHEN {ENTRY_STATE_PENDING} THEN held_nanos ELSE cost_nanos END) "  # noqa: S608
+        f"FROM holds JOIN entries USING (attempt_id) WHERE holds.{column} = ?"
+    )
+    (spent,) = db.execute(select, (value,)).fetchone()
+    return spent or 0
+
+
+def _settled(db: Connection, attempt_ids: list[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for start in range(0, len(attempt_ids), _PARAMETERS):
+        some = attempt_ids[start : start + _PARAMETERS]
+        where = f"state != {ENTRY_STATE_PENDING} AND attempt_id IN ({', '.join('?' * len(some))})"
+        found.update(db.execute(f"SELECT attempt_id, cost_nanos FROM entries WHERE {where}", some))  # noqa: S608
+    return found

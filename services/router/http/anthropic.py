@@ -7,6 +7,7 @@ from typing import Any
 from modelmuxer.chat.v1 import chat_pb2
 
 from services.router.http.face import Headers, Reading
+from services.router.http.problems import budget_members
 from shared.errors import MeshError
 from shared.wire import anthropic as wire
 
@@ -31,7 +32,10 @@ class AnthropicFace:
 
     def render_error(self, error: MeshError, request_id: str) -> dict[str, Any]:
         """Turns an error into Anthropic's error object."""
-        return wire.render_error(error, request_id)
+        body = wire.render_error(error, request_id)
+        if refusal := budget_members(error):
+            body["error"]["details"]["budget"] = refusal
+        return body
 
     def error_frame(self, error: MeshError, request_id: str) -> bytes:
         """Turns an error in mid-stream into an error event."""

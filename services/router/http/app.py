@@ -153,9 +153,10 @@ class HttpFaces:
     # --- what every handler needs ---
 
     async def _call(self, request: web.Request) -> Call:
-        principal = await self._engine.authenticate(authorization(request.headers))
+        caller = await self._engine.authenticate(authorization(request.headers))
         return Call(
-            principal=principal,
+            principal=caller.principal,
+            policies=caller.policies,
             face="http",
             request_id=request["id"],
             run_id=request.headers.get("x-run-id", ""),

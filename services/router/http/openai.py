@@ -46,6 +46,8 @@ def _error_type(error: MeshError) -> str:
         return "authentication_error"
     if status == 403:
         return "permission_error"
+    if status == 402:
+        return "insufficient_quota"
     if status == 429:
         return "insufficient_quota" if error.reason == Reason.PROVIDER_QUOTA_EXHAUSTED else "rate_limit_error"
     return "invalid_request_error" if status < 500 else "server_error"

@@ -6,12 +6,14 @@ from http import HTTPStatus
 from typing import Any
 
 import grpc
+from modelmuxer.accounting.v1.accounting_pb2 import BudgetRefusal, CeilingScope, CeilingUnit
 
 from shared.errors import MeshError, Reason
 
 # Reasons whose HTTP status says more than that of their gRPC code.
 _BY_REASON: dict[str, int] = {
     Reason.REQUEST_TOO_LARGE: 413,
+    Reason.BUDGET_EXCEEDED: 402,
     Reason.CACHE_MISS: 504,  # RFC 9111 5.2.1.7: only-if-cached without an answer
     Reason.JOURNAL_FULL: 503,
     Reason.PROVIDER_AUTHENTICATION: 502,
@@ -48,12 +50,34 @@ def http_status(error: MeshError) -> int:
 def problem_members(error: MeshError, request_id: str) -> dict[str, Any]:
     """Returns the members of an RFC 9457 problem."""
     status = http_status(error)
-    return {
+    members = {
         "type": f"urn:modelmuxer:error:{error.reason.lower().replace('_', '-')}",
         "title": _title(status),
         "status": status,
         "detail": error.message,
         "instance": f"urn:modelmuxer:request:{request_id}",
+    }
+    if refusal := budget_members(error):
+        members["budget"] = refusal
+    return members
+
+
+def budget_members(error: MeshError) -> dict[str, Any]:
+    """What is known of a ceiling that had no room, as JSON; empty for other errors."""
+    refusal = error.detail(BudgetRefusal)
+    if refusal is None:
+        return {}
+    return {
+        "scope": CeilingScope.Name(refusal.scope).removeprefix("CEILING_SCOPE_").lower(),
+        "subject": refusal.subject,
+        "id": refusal.ceiling,
+        "unit": CeilingUnit.Name(refusal.unit).removeprefix("CEILING_UNIT_").lower(),
+        "limit": refusal.limit,
+        "spent": refusal.spent,
+        "held": refusal.held,
+        "estimate": refusal.estimate,
+        "resets_at": refusal.reset_time.ToJsonString() if refusal.HasField("reset_time") else None,
+        "alternatives": [{"model": each.model, "estimate": each.estimate_nanos} for each in refusal.alternatives],
     }
 
 

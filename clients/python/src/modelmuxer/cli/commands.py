@@ -7,7 +7,7 @@ import sys
 from importlib.util import find_spec
 
 import click
-from modelmuxer.cli import audit, chat, explain, keys, models, reconcile, spend
+from modelmuxer.cli import audit, ceilings, chat, explain, keys, models, reconcile, spend
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,5 +26,8 @@ def up(arguments: tuple[str, ...]) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "services", *arguments])  # noqa: S606 our own interpreter
 
 
-for command in (chat.chat, explain.explain, models.models, spend.spend, keys.keys, reconcile.reconcile, audit.audit):
+for command in (
+    *(chat.chat, explain.explain, models.models, spend.spend, reconcile.reconcile, audit.audit),
+    *(keys.keys, ceilings.budgets, ceilings.limits, ceilings.tenants),
+):
     mux.add_command(command)

@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from modelmuxer.chat.v1 import chat_pb2 as _chat_pb2
 from google.protobuf.internal import containers as _containers
@@ -35,6 +36,47 @@ class SpendDimension(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SPEND_DIMENSION_TENANT: _ClassVar[SpendDimension]
     SPEND_DIMENSION_KEY: _ClassVar[SpendDimension]
     SPEND_DIMENSION_PROVIDER: _ClassVar[SpendDimension]
+
+class CeilingScope(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CEILING_SCOPE_UNSPECIFIED: _ClassVar[CeilingScope]
+    CEILING_SCOPE_TENANT: _ClassVar[CeilingScope]
+    CEILING_SCOPE_TEAM: _ClassVar[CeilingScope]
+    CEILING_SCOPE_USER: _ClassVar[CeilingScope]
+    CEILING_SCOPE_KEY: _ClassVar[CeilingScope]
+    CEILING_SCOPE_RUN: _ClassVar[CeilingScope]
+    CEILING_SCOPE_TAG: _ClassVar[CeilingScope]
+    CEILING_SCOPE_MODEL: _ClassVar[CeilingScope]
+
+class BudgetPeriod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BUDGET_PERIOD_UNSPECIFIED: _ClassVar[BudgetPeriod]
+    BUDGET_PERIOD_FOREVER: _ClassVar[BudgetPeriod]
+    BUDGET_PERIOD_HOUR: _ClassVar[BudgetPeriod]
+    BUDGET_PERIOD_DAY: _ClassVar[BudgetPeriod]
+    BUDGET_PERIOD_WEEK: _ClassVar[BudgetPeriod]
+    BUDGET_PERIOD_MONTH: _ClassVar[BudgetPeriod]
+
+class BudgetMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BUDGET_MODE_UNSPECIFIED: _ClassVar[BudgetMode]
+    BUDGET_MODE_ADVISORY: _ClassVar[BudgetMode]
+    BUDGET_MODE_SOFT: _ClassVar[BudgetMode]
+    BUDGET_MODE_HARD: _ClassVar[BudgetMode]
+
+class OnExceed(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ON_EXCEED_UNSPECIFIED: _ClassVar[OnExceed]
+    ON_EXCEED_REFUSE: _ClassVar[OnExceed]
+    ON_EXCEED_DOWNGRADE: _ClassVar[OnExceed]
+
+class CeilingUnit(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CEILING_UNIT_UNSPECIFIED: _ClassVar[CeilingUnit]
+    CEILING_UNIT_NANOS: _ClassVar[CeilingUnit]
+    CEILING_UNIT_REQUESTS: _ClassVar[CeilingUnit]
+    CEILING_UNIT_TOKENS: _ClassVar[CeilingUnit]
+    CEILING_UNIT_CALLS: _ClassVar[CeilingUnit]
 SCOPE_UNSPECIFIED: Scope
 SCOPE_CHAT: Scope
 SCOPE_ADMIN: Scope
@@ -50,22 +92,50 @@ SPEND_DIMENSION_DAY: SpendDimension
 SPEND_DIMENSION_TENANT: SpendDimension
 SPEND_DIMENSION_KEY: SpendDimension
 SPEND_DIMENSION_PROVIDER: SpendDimension
+CEILING_SCOPE_UNSPECIFIED: CeilingScope
+CEILING_SCOPE_TENANT: CeilingScope
+CEILING_SCOPE_TEAM: CeilingScope
+CEILING_SCOPE_USER: CeilingScope
+CEILING_SCOPE_KEY: CeilingScope
+CEILING_SCOPE_RUN: CeilingScope
+CEILING_SCOPE_TAG: CeilingScope
+CEILING_SCOPE_MODEL: CeilingScope
+BUDGET_PERIOD_UNSPECIFIED: BudgetPeriod
+BUDGET_PERIOD_FOREVER: BudgetPeriod
+BUDGET_PERIOD_HOUR: BudgetPeriod
+BUDGET_PERIOD_DAY: BudgetPeriod
+BUDGET_PERIOD_WEEK: BudgetPeriod
+BUDGET_PERIOD_MONTH: BudgetPeriod
+BUDGET_MODE_UNSPECIFIED: BudgetMode
+BUDGET_MODE_ADVISORY: BudgetMode
+BUDGET_MODE_SOFT: BudgetMode
+BUDGET_MODE_HARD: BudgetMode
+ON_EXCEED_UNSPECIFIED: OnExceed
+ON_EXCEED_REFUSE: OnExceed
+ON_EXCEED_DOWNGRADE: OnExceed
+CEILING_UNIT_UNSPECIFIED: CeilingUnit
+CEILING_UNIT_NANOS: CeilingUnit
+CEILING_UNIT_REQUESTS: CeilingUnit
+CEILING_UNIT_TOKENS: CeilingUnit
+CEILING_UNIT_CALLS: CeilingUnit
 
 class Principal(_message.Message):
-    __slots__ = ("tenant", "user", "key_id", "scopes", "max_output_tokens", "models")
+    __slots__ = ("tenant", "user", "key_id", "scopes", "max_output_tokens", "models", "team")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     SCOPES_FIELD_NUMBER: _ClassVar[int]
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    TEAM_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     user: str
     key_id: str
     scopes: _containers.RepeatedScalarFieldContainer[Scope]
     max_output_tokens: int
     models: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, tenant: _Optional[str] = ..., user: _Optional[str] = ..., key_id: _Optional[str] = ..., scopes: _Optional[_Iterable[_Union[Scope, str]]] = ..., max_output_tokens: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+    team: str
+    def __init__(self, tenant: _Optional[str] = ..., user: _Optional[str] = ..., key_id: _Optional[str] = ..., scopes: _Optional[_Iterable[_Union[Scope, str]]] = ..., max_output_tokens: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ..., team: _Optional[str] = ...) -> None: ...
 
 class AuthenticateRequest(_message.Message):
     __slots__ = ("key_sha256",)
@@ -74,20 +144,28 @@ class AuthenticateRequest(_message.Message):
     def __init__(self, key_sha256: _Optional[bytes] = ...) -> None: ...
 
 class AuthenticateResponse(_message.Message):
-    __slots__ = ("principal",)
+    __slots__ = ("principal", "budgets", "limits")
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    BUDGETS_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
     principal: Principal
-    def __init__(self, principal: _Optional[_Union[Principal, _Mapping]] = ...) -> None: ...
+    budgets: _containers.RepeatedCompositeFieldContainer[Budget]
+    limits: _containers.RepeatedCompositeFieldContainer[Limit]
+    def __init__(self, principal: _Optional[_Union[Principal, _Mapping]] = ..., budgets: _Optional[_Iterable[_Union[Budget, _Mapping]]] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ...) -> None: ...
 
 class WatchPoliciesRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class WatchPoliciesResponse(_message.Message):
-    __slots__ = ("changed_key_sha256",)
+    __slots__ = ("changed_key_sha256", "changed_tenants", "wanted_accounts")
     CHANGED_KEY_SHA256_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_TENANTS_FIELD_NUMBER: _ClassVar[int]
+    WANTED_ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
     changed_key_sha256: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, changed_key_sha256: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    changed_tenants: _containers.RepeatedScalarFieldContainer[str]
+    wanted_accounts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, changed_key_sha256: _Optional[_Iterable[bytes]] = ..., changed_tenants: _Optional[_Iterable[str]] = ..., wanted_accounts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RecordRequest(_message.Message):
     __slots__ = ("records",)
@@ -198,7 +276,7 @@ class Billed(_message.Message):
     def __init__(self, cost_nanos: _Optional[int] = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., provider_request_id: _Optional[str] = ..., absent: bool = ..., read_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class BillingContext(_message.Message):
-    __slots__ = ("principal", "price", "operation_id", "run_id", "request_id", "attempt_number", "tags", "requested_model")
+    __slots__ = ("principal", "price", "operation_id", "run_id", "request_id", "attempt_number", "tags", "requested_model", "holds")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -214,6 +292,7 @@ class BillingContext(_message.Message):
     ATTEMPT_NUMBER_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
     REQUESTED_MODEL_FIELD_NUMBER: _ClassVar[int]
+    HOLDS_FIELD_NUMBER: _ClassVar[int]
     principal: Principal
     price: Price
     operation_id: str
@@ -222,7 +301,18 @@ class BillingContext(_message.Message):
     attempt_number: int
     tags: _containers.ScalarMap[str, str]
     requested_model: str
-    def __init__(self, principal: _Optional[_Union[Principal, _Mapping]] = ..., price: _Optional[_Union[Price, _Mapping]] = ..., operation_id: _Optional[str] = ..., run_id: _Optional[str] = ..., request_id: _Optional[str] = ..., attempt_number: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., requested_model: _Optional[str] = ...) -> None: ...
+    holds: _containers.RepeatedCompositeFieldContainer[LeaseHold]
+    def __init__(self, principal: _Optional[_Union[Principal, _Mapping]] = ..., price: _Optional[_Union[Price, _Mapping]] = ..., operation_id: _Optional[str] = ..., run_id: _Optional[str] = ..., request_id: _Optional[str] = ..., attempt_number: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ..., requested_model: _Optional[str] = ..., holds: _Optional[_Iterable[_Union[LeaseHold, _Mapping]]] = ...) -> None: ...
+
+class LeaseHold(_message.Message):
+    __slots__ = ("lease_id", "account", "held_nanos")
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    HELD_NANOS_FIELD_NUMBER: _ClassVar[int]
+    lease_id: str
+    account: str
+    held_nanos: int
+    def __init__(self, lease_id: _Optional[str] = ..., account: _Optional[str] = ..., held_nanos: _Optional[int] = ...) -> None: ...
 
 class Price(_message.Message):
     __slots__ = ("version", "rows", "factors", "call_nanos", "server_tool_call_nanos")
@@ -501,7 +591,7 @@ class AuditFinding(_message.Message):
     def __init__(self, check: _Optional[str] = ..., subject: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Key(_message.Message):
-    __slots__ = ("id", "name", "tenant", "user", "scopes", "create_time", "revoke_time", "prefix", "max_output_tokens", "models")
+    __slots__ = ("id", "name", "tenant", "user", "scopes", "create_time", "revoke_time", "prefix", "max_output_tokens", "models", "team")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
@@ -512,6 +602,7 @@ class Key(_message.Message):
     PREFIX_FIELD_NUMBER: _ClassVar[int]
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    TEAM_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     tenant: str
@@ -522,23 +613,26 @@ class Key(_message.Message):
     prefix: str
     max_output_tokens: int
     models: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., tenant: _Optional[str] = ..., user: _Optional[str] = ..., scopes: _Optional[_Iterable[_Union[Scope, str]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., prefix: _Optional[str] = ..., max_output_tokens: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+    team: str
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., tenant: _Optional[str] = ..., user: _Optional[str] = ..., scopes: _Optional[_Iterable[_Union[Scope, str]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revoke_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., prefix: _Optional[str] = ..., max_output_tokens: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ..., team: _Optional[str] = ...) -> None: ...
 
 class CreateKeyRequest(_message.Message):
-    __slots__ = ("name", "tenant", "user", "scopes", "max_output_tokens", "models")
+    __slots__ = ("name", "tenant", "user", "scopes", "max_output_tokens", "models", "team")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
     SCOPES_FIELD_NUMBER: _ClassVar[int]
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    TEAM_FIELD_NUMBER: _ClassVar[int]
     name: str
     tenant: str
     user: str
     scopes: _containers.RepeatedScalarFieldContainer[Scope]
     max_output_tokens: int
     models: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., tenant: _Optional[str] = ..., user: _Optional[str] = ..., scopes: _Optional[_Iterable[_Union[Scope, str]]] = ..., max_output_tokens: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+    team: str
+    def __init__(self, name: _Optional[str] = ..., tenant: _Optional[str] = ..., user: _Optional[str] = ..., scopes: _Optional[_Iterable[_Union[Scope, str]]] = ..., max_output_tokens: _Optional[int] = ..., models: _Optional[_Iterable[str]] = ..., team: _Optional[str] = ...) -> None: ...
 
 class CreateKeyResponse(_message.Message):
     __slots__ = ("key", "secret")
@@ -573,3 +667,378 @@ class RevokeKeyResponse(_message.Message):
     KEY_FIELD_NUMBER: _ClassVar[int]
     key: Key
     def __init__(self, key: _Optional[_Union[Key, _Mapping]] = ...) -> None: ...
+
+class Budget(_message.Message):
+    __slots__ = ("id", "name", "tenant", "scope", "subject", "limit_nanos", "period", "time_zone", "mode", "threshold_percents", "on_exceed", "create_time", "update_time")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_NANOS_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_FIELD_NUMBER: _ClassVar[int]
+    TIME_ZONE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_PERCENTS_FIELD_NUMBER: _ClassVar[int]
+    ON_EXCEED_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    tenant: str
+    scope: CeilingScope
+    subject: str
+    limit_nanos: int
+    period: BudgetPeriod
+    time_zone: str
+    mode: BudgetMode
+    threshold_percents: _containers.RepeatedScalarFieldContainer[int]
+    on_exceed: OnExceed
+    create_time: _timestamp_pb2.Timestamp
+    update_time: _timestamp_pb2.Timestamp
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., tenant: _Optional[str] = ..., scope: _Optional[_Union[CeilingScope, str]] = ..., subject: _Optional[str] = ..., limit_nanos: _Optional[int] = ..., period: _Optional[_Union[BudgetPeriod, str]] = ..., time_zone: _Optional[str] = ..., mode: _Optional[_Union[BudgetMode, str]] = ..., threshold_percents: _Optional[_Iterable[int]] = ..., on_exceed: _Optional[_Union[OnExceed, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Limit(_message.Message):
+    __slots__ = ("id", "name", "tenant", "scope", "subject", "requests_per_minute", "tokens_per_minute", "concurrent_calls", "create_time", "update_time")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_MINUTE_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENT_CALLS_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    tenant: str
+    scope: CeilingScope
+    subject: str
+    requests_per_minute: int
+    tokens_per_minute: int
+    concurrent_calls: int
+    create_time: _timestamp_pb2.Timestamp
+    update_time: _timestamp_pb2.Timestamp
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., tenant: _Optional[str] = ..., scope: _Optional[_Union[CeilingScope, str]] = ..., subject: _Optional[str] = ..., requests_per_minute: _Optional[int] = ..., tokens_per_minute: _Optional[int] = ..., concurrent_calls: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Tenant(_message.Message):
+    __slots__ = ("id", "name", "suspended", "create_time", "update_time")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SUSPENDED_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    suspended: bool
+    create_time: _timestamp_pb2.Timestamp
+    update_time: _timestamp_pb2.Timestamp
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., suspended: bool = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Standing(_message.Message):
+    __slots__ = ("limit", "spent", "held", "leased", "start_time", "end_time")
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    SPENT_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    LEASED_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    spent: int
+    held: int
+    leased: int
+    start_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    def __init__(self, limit: _Optional[int] = ..., spent: _Optional[int] = ..., held: _Optional[int] = ..., leased: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Lease(_message.Message):
+    __slots__ = ("id", "account", "granted", "expire_time", "ttl", "period_remaining", "standing", "exhausted")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    GRANTED_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_REMAINING_FIELD_NUMBER: _ClassVar[int]
+    STANDING_FIELD_NUMBER: _ClassVar[int]
+    EXHAUSTED_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    account: str
+    granted: int
+    expire_time: _timestamp_pb2.Timestamp
+    ttl: _duration_pb2.Duration
+    period_remaining: _duration_pb2.Duration
+    standing: Standing
+    exhausted: bool
+    def __init__(self, id: _Optional[str] = ..., account: _Optional[str] = ..., granted: _Optional[int] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., period_remaining: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., standing: _Optional[_Union[Standing, _Mapping]] = ..., exhausted: bool = ...) -> None: ...
+
+class AcquireLeaseRequest(_message.Message):
+    __slots__ = ("lease_id", "ceiling", "tenant", "subject", "holder", "key_id", "need", "want", "wait")
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    CEILING_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    NEED_FIELD_NUMBER: _ClassVar[int]
+    WANT_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
+    lease_id: str
+    ceiling: str
+    tenant: str
+    subject: str
+    holder: str
+    key_id: str
+    need: int
+    want: int
+    wait: _duration_pb2.Duration
+    def __init__(self, lease_id: _Optional[str] = ..., ceiling: _Optional[str] = ..., tenant: _Optional[str] = ..., subject: _Optional[str] = ..., holder: _Optional[str] = ..., key_id: _Optional[str] = ..., need: _Optional[int] = ..., want: _Optional[int] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class AcquireLeaseResponse(_message.Message):
+    __slots__ = ("lease",)
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    lease: Lease
+    def __init__(self, lease: _Optional[_Union[Lease, _Mapping]] = ...) -> None: ...
+
+class RenewLeaseRequest(_message.Message):
+    __slots__ = ("account", "lease_id", "sequence", "used", "held", "keep", "need", "want", "wait", "unsettled_attempt_ids")
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    NEED_FIELD_NUMBER: _ClassVar[int]
+    WANT_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FIELD_NUMBER: _ClassVar[int]
+    UNSETTLED_ATTEMPT_IDS_FIELD_NUMBER: _ClassVar[int]
+    account: str
+    lease_id: str
+    sequence: int
+    used: int
+    held: int
+    keep: int
+    need: int
+    want: int
+    wait: _duration_pb2.Duration
+    unsettled_attempt_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, account: _Optional[str] = ..., lease_id: _Optional[str] = ..., sequence: _Optional[int] = ..., used: _Optional[int] = ..., held: _Optional[int] = ..., keep: _Optional[int] = ..., need: _Optional[int] = ..., want: _Optional[int] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., unsettled_attempt_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RenewLeaseResponse(_message.Message):
+    __slots__ = ("lease", "settled")
+    class SettledEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_FIELD_NUMBER: _ClassVar[int]
+    lease: Lease
+    settled: _containers.ScalarMap[str, int]
+    def __init__(self, lease: _Optional[_Union[Lease, _Mapping]] = ..., settled: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class ReturnLeaseRequest(_message.Message):
+    __slots__ = ("account", "lease_id", "sequence", "used")
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    account: str
+    lease_id: str
+    sequence: int
+    used: int
+    def __init__(self, account: _Optional[str] = ..., lease_id: _Optional[str] = ..., sequence: _Optional[int] = ..., used: _Optional[int] = ...) -> None: ...
+
+class ReturnLeaseResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class BudgetRefusal(_message.Message):
+    __slots__ = ("scope", "subject", "ceiling", "unit", "limit", "spent", "held", "estimate", "reset_time", "alternatives")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    CEILING_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    SPENT_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATE_FIELD_NUMBER: _ClassVar[int]
+    RESET_TIME_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
+    scope: CeilingScope
+    subject: str
+    ceiling: str
+    unit: CeilingUnit
+    limit: int
+    spent: int
+    held: int
+    estimate: int
+    reset_time: _timestamp_pb2.Timestamp
+    alternatives: _containers.RepeatedCompositeFieldContainer[Alternative]
+    def __init__(self, scope: _Optional[_Union[CeilingScope, str]] = ..., subject: _Optional[str] = ..., ceiling: _Optional[str] = ..., unit: _Optional[_Union[CeilingUnit, str]] = ..., limit: _Optional[int] = ..., spent: _Optional[int] = ..., held: _Optional[int] = ..., estimate: _Optional[int] = ..., reset_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., alternatives: _Optional[_Iterable[_Union[Alternative, _Mapping]]] = ...) -> None: ...
+
+class Alternative(_message.Message):
+    __slots__ = ("model", "estimate_nanos")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATE_NANOS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    estimate_nanos: int
+    def __init__(self, model: _Optional[str] = ..., estimate_nanos: _Optional[int] = ...) -> None: ...
+
+class ListBudgetsRequest(_message.Message):
+    __slots__ = ("tenant", "include_past")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_PAST_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    include_past: bool
+    def __init__(self, tenant: _Optional[str] = ..., include_past: bool = ...) -> None: ...
+
+class ListBudgetsResponse(_message.Message):
+    __slots__ = ("budgets",)
+    BUDGETS_FIELD_NUMBER: _ClassVar[int]
+    budgets: _containers.RepeatedCompositeFieldContainer[BudgetStatus]
+    def __init__(self, budgets: _Optional[_Iterable[_Union[BudgetStatus, _Mapping]]] = ...) -> None: ...
+
+class BudgetStatus(_message.Message):
+    __slots__ = ("budget", "tenant", "subject", "standing")
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    STANDING_FIELD_NUMBER: _ClassVar[int]
+    budget: Budget
+    tenant: str
+    subject: str
+    standing: Standing
+    def __init__(self, budget: _Optional[_Union[Budget, _Mapping]] = ..., tenant: _Optional[str] = ..., subject: _Optional[str] = ..., standing: _Optional[_Union[Standing, _Mapping]] = ...) -> None: ...
+
+class CreateBudgetRequest(_message.Message):
+    __slots__ = ("budget",)
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    budget: Budget
+    def __init__(self, budget: _Optional[_Union[Budget, _Mapping]] = ...) -> None: ...
+
+class CreateBudgetResponse(_message.Message):
+    __slots__ = ("budget",)
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    budget: Budget
+    def __init__(self, budget: _Optional[_Union[Budget, _Mapping]] = ...) -> None: ...
+
+class UpdateBudgetRequest(_message.Message):
+    __slots__ = ("budget", "update_mask")
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    budget: Budget
+    update_mask: _field_mask_pb2.FieldMask
+    def __init__(self, budget: _Optional[_Union[Budget, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
+
+class UpdateBudgetResponse(_message.Message):
+    __slots__ = ("budget",)
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    budget: Budget
+    def __init__(self, budget: _Optional[_Union[Budget, _Mapping]] = ...) -> None: ...
+
+class DeleteBudgetRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class DeleteBudgetResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CreateLimitRequest(_message.Message):
+    __slots__ = ("limit",)
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    limit: Limit
+    def __init__(self, limit: _Optional[_Union[Limit, _Mapping]] = ...) -> None: ...
+
+class CreateLimitResponse(_message.Message):
+    __slots__ = ("limit",)
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    limit: Limit
+    def __init__(self, limit: _Optional[_Union[Limit, _Mapping]] = ...) -> None: ...
+
+class ListLimitsRequest(_message.Message):
+    __slots__ = ("tenant",)
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    def __init__(self, tenant: _Optional[str] = ...) -> None: ...
+
+class ListLimitsResponse(_message.Message):
+    __slots__ = ("limits",)
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    limits: _containers.RepeatedCompositeFieldContainer[Limit]
+    def __init__(self, limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ...) -> None: ...
+
+class UpdateLimitRequest(_message.Message):
+    __slots__ = ("limit", "update_mask")
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    limit: Limit
+    update_mask: _field_mask_pb2.FieldMask
+    def __init__(self, limit: _Optional[_Union[Limit, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
+
+class UpdateLimitResponse(_message.Message):
+    __slots__ = ("limit",)
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    limit: Limit
+    def __init__(self, limit: _Optional[_Union[Limit, _Mapping]] = ...) -> None: ...
+
+class DeleteLimitRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class DeleteLimitResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CreateTenantRequest(_message.Message):
+    __slots__ = ("tenant",)
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    tenant: Tenant
+    def __init__(self, tenant: _Optional[_Union[Tenant, _Mapping]] = ...) -> None: ...
+
+class CreateTenantResponse(_message.Message):
+    __slots__ = ("tenant",)
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    tenant: Tenant
+    def __init__(self, tenant: _Optional[_Union[Tenant, _Mapping]] = ...) -> None: ...
+
+class ListTenantsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListTenantsResponse(_message.Message):
+    __slots__ = ("tenants",)
+    TENANTS_FIELD_NUMBER: _ClassVar[int]
+    tenants: _containers.RepeatedCompositeFieldContainer[Tenant]
+    def __init__(self, tenants: _Optional[_Iterable[_Union[Tenant, _Mapping]]] = ...) -> None: ...
+
+class UpdateTenantRequest(_message.Message):
+    __slots__ = ("tenant", "update_mask")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    tenant: Tenant
+    update_mask: _field_mask_pb2.FieldMask
+    def __init__(self, tenant: _Optional[_Union[Tenant, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
+
+class UpdateTenantResponse(_message.Message):
+    __slots__ = ("tenant",)
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    tenant: Tenant
+    def __init__(self, tenant: _Optional[_Union[Tenant, _Mapping]] = ...) -> None: ...
+
+class DeleteTenantRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class DeleteTenantResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

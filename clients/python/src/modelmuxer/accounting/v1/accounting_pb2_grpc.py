@@ -81,6 +81,26 @@ class AccountingServiceStub(object):
                 request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AuditRequest.SerializeToString,
                 response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AuditResponse.FromString,
                 _registered_method=True)
+        self.AcquireLease = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AccountingService/AcquireLease',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AcquireLeaseRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AcquireLeaseResponse.FromString,
+                _registered_method=True)
+        self.RenewLease = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AccountingService/RenewLease',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RenewLeaseRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RenewLeaseResponse.FromString,
+                _registered_method=True)
+        self.ReturnLease = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AccountingService/ReturnLease',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ReturnLeaseRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ReturnLeaseResponse.FromString,
+                _registered_method=True)
+        self.ListBudgets = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AccountingService/ListBudgets',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListBudgetsRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListBudgetsResponse.FromString,
+                _registered_method=True)
 
 
 class AccountingServiceServicer(object):
@@ -153,6 +173,35 @@ class AccountingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AcquireLease(self, request, context):
+        """Lends a router part of a ceiling. The mesh's own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewLease(self, request, context):
+        """Reports what was used of a lease, gives part of it back or asks for more, and keeps it from expiring. The mesh's own.
+        NOT_FOUND if the lease was closed: what it still held is the ledger's to tell.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReturnLease(self, request, context):
+        """Gives a lease back: nothing is held on it any more. Repeating it changes nothing. The mesh's own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBudgets(self, request, context):
+        """Lists budgets with what was spent, is held, and is lent to routers, each period and subject apart.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccountingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -200,6 +249,26 @@ def add_AccountingServiceServicer_to_server(servicer, server):
                     servicer.Audit,
                     request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AuditRequest.FromString,
                     response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AuditResponse.SerializeToString,
+            ),
+            'AcquireLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcquireLease,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AcquireLeaseRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AcquireLeaseResponse.SerializeToString,
+            ),
+            'RenewLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewLease,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RenewLeaseRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RenewLeaseResponse.SerializeToString,
+            ),
+            'ReturnLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReturnLease,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ReturnLeaseRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ReturnLeaseResponse.SerializeToString,
+            ),
+            'ListBudgets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBudgets,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListBudgetsRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListBudgetsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -457,9 +526,117 @@ class AccountingService(object):
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def AcquireLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AccountingService/AcquireLease',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AcquireLeaseRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.AcquireLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AccountingService/RenewLease',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RenewLeaseRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RenewLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReturnLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AccountingService/ReturnLease',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ReturnLeaseRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ReturnLeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBudgets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AccountingService/ListBudgets',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListBudgetsRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListBudgetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class AdminServiceStub(object):
-    """AdminService manages keys. It wants the mesh token or a key of admin scope.
+    """AdminService manages keys, tenants, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope.
     """
 
     def __init__(self, channel):
@@ -483,10 +660,65 @@ class AdminServiceStub(object):
                 request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RevokeKeyRequest.SerializeToString,
                 response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RevokeKeyResponse.FromString,
                 _registered_method=True)
+        self.CreateBudget = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/CreateBudget',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateBudgetRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateBudgetResponse.FromString,
+                _registered_method=True)
+        self.UpdateBudget = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/UpdateBudget',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateBudgetRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateBudgetResponse.FromString,
+                _registered_method=True)
+        self.DeleteBudget = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/DeleteBudget',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteBudgetRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteBudgetResponse.FromString,
+                _registered_method=True)
+        self.CreateLimit = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/CreateLimit',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateLimitRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateLimitResponse.FromString,
+                _registered_method=True)
+        self.ListLimits = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/ListLimits',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListLimitsRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListLimitsResponse.FromString,
+                _registered_method=True)
+        self.UpdateLimit = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/UpdateLimit',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateLimitRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateLimitResponse.FromString,
+                _registered_method=True)
+        self.DeleteLimit = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/DeleteLimit',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteLimitRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteLimitResponse.FromString,
+                _registered_method=True)
+        self.CreateTenant = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/CreateTenant',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateTenantRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateTenantResponse.FromString,
+                _registered_method=True)
+        self.ListTenants = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/ListTenants',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListTenantsRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListTenantsResponse.FromString,
+                _registered_method=True)
+        self.UpdateTenant = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/UpdateTenant',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateTenantRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateTenantResponse.FromString,
+                _registered_method=True)
+        self.DeleteTenant = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/DeleteTenant',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTenantRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTenantResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
-    """AdminService manages keys. It wants the mesh token or a key of admin scope.
+    """AdminService manages keys, tenants, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope.
     """
 
     def CreateKey(self, request, context):
@@ -510,6 +742,83 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateBudget(self, request, context):
+        """Makes a budget.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateBudget(self, request, context):
+        """Changes a budget. What was spent stays spent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteBudget(self, request, context):
+        """Deletes a budget.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateLimit(self, request, context):
+        """Makes a rate limit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLimits(self, request, context):
+        """Lists rate limits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateLimit(self, request, context):
+        """Changes a rate limit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteLimit(self, request, context):
+        """Deletes a rate limit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateTenant(self, request, context):
+        """Registers a tenant. Keys may name a tenant that is not registered; one that is can be described and suspended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTenants(self, request, context):
+        """Lists registered tenants.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTenant(self, request, context):
+        """Changes a tenant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTenant(self, request, context):
+        """Forgets a tenant's registration. Its keys, entries and budgets stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -528,6 +837,61 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RevokeKeyRequest.FromString,
                     response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RevokeKeyResponse.SerializeToString,
             ),
+            'CreateBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateBudget,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateBudgetRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateBudgetResponse.SerializeToString,
+            ),
+            'UpdateBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateBudget,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateBudgetRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateBudgetResponse.SerializeToString,
+            ),
+            'DeleteBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteBudget,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteBudgetRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteBudgetResponse.SerializeToString,
+            ),
+            'CreateLimit': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateLimit,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateLimitRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateLimitResponse.SerializeToString,
+            ),
+            'ListLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLimits,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListLimitsRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListLimitsResponse.SerializeToString,
+            ),
+            'UpdateLimit': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateLimit,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateLimitRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateLimitResponse.SerializeToString,
+            ),
+            'DeleteLimit': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteLimit,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteLimitRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteLimitResponse.SerializeToString,
+            ),
+            'CreateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateTenant,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateTenantRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateTenantResponse.SerializeToString,
+            ),
+            'ListTenants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTenants,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListTenantsRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListTenantsResponse.SerializeToString,
+            ),
+            'UpdateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTenant,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateTenantRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateTenantResponse.SerializeToString,
+            ),
+            'DeleteTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTenant,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTenantRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTenantResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'modelmuxer.accounting.v1.AdminService', rpc_method_handlers)
@@ -537,7 +901,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """AdminService manages keys. It wants the mesh token or a key of admin scope.
+    """AdminService manages keys, tenants, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope.
     """
 
     @staticmethod
@@ -611,6 +975,303 @@ class AdminService(object):
             '/modelmuxer.accounting.v1.AdminService/RevokeKey',
             modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RevokeKeyRequest.SerializeToString,
             modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.RevokeKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/CreateBudget',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateBudgetRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/UpdateBudget',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateBudgetRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/DeleteBudget',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteBudgetRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteBudgetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateLimit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/CreateLimit',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateLimitRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateLimitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/ListLimits',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListLimitsRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateLimit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/UpdateLimit',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateLimitRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateLimitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteLimit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/DeleteLimit',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteLimitRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteLimitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/CreateTenant',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateTenantRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTenants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/ListTenants',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListTenantsRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListTenantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/UpdateTenant',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateTenantRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/DeleteTenant',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTenantRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTenantResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,16 @@ class AccountingServiceStub:
     """
     Audit: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.AuditRequest, _accounting_pb2.AuditResponse]
     """Proves the ledger's invariants on what the store holds now."""
+    AcquireLease: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.AcquireLeaseRequest, _accounting_pb2.AcquireLeaseResponse]
+    """Lends a router part of a ceiling. The mesh's own."""
+    RenewLease: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.RenewLeaseRequest, _accounting_pb2.RenewLeaseResponse]
+    """Reports what was used of a lease, gives part of it back or asks for more, and keeps it from expiring. The mesh's own.
+    NOT_FOUND if the lease was closed: what it still held is the ledger's to tell.
+    """
+    ReturnLease: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.ReturnLeaseRequest, _accounting_pb2.ReturnLeaseResponse]
+    """Gives a lease back: nothing is held on it any more. Repeating it changes nothing. The mesh's own."""
+    ListBudgets: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.ListBudgetsRequest, _accounting_pb2.ListBudgetsResponse]
+    """Lists budgets with what was spent, is held, and is lent to routers, each period and subject apart."""
 
 @_typing.type_check_only
 class AccountingServiceAsyncStub(AccountingServiceStub):
@@ -87,6 +97,16 @@ class AccountingServiceAsyncStub(AccountingServiceStub):
     """
     Audit: _aio.UnaryUnaryMultiCallable[_accounting_pb2.AuditRequest, _accounting_pb2.AuditResponse]  # type: ignore[assignment]
     """Proves the ledger's invariants on what the store holds now."""
+    AcquireLease: _aio.UnaryUnaryMultiCallable[_accounting_pb2.AcquireLeaseRequest, _accounting_pb2.AcquireLeaseResponse]  # type: ignore[assignment]
+    """Lends a router part of a ceiling. The mesh's own."""
+    RenewLease: _aio.UnaryUnaryMultiCallable[_accounting_pb2.RenewLeaseRequest, _accounting_pb2.RenewLeaseResponse]  # type: ignore[assignment]
+    """Reports what was used of a lease, gives part of it back or asks for more, and keeps it from expiring. The mesh's own.
+    NOT_FOUND if the lease was closed: what it still held is the ledger's to tell.
+    """
+    ReturnLease: _aio.UnaryUnaryMultiCallable[_accounting_pb2.ReturnLeaseRequest, _accounting_pb2.ReturnLeaseResponse]  # type: ignore[assignment]
+    """Gives a lease back: nothing is held on it any more. Repeating it changes nothing. The mesh's own."""
+    ListBudgets: _aio.UnaryUnaryMultiCallable[_accounting_pb2.ListBudgetsRequest, _accounting_pb2.ListBudgetsResponse]  # type: ignore[assignment]
+    """Lists budgets with what was spent, is held, and is lent to routers, each period and subject apart."""
 
 class AccountingServiceServicer(metaclass=_abc_1.ABCMeta):
     """AccountingService knows keys, operations and the ledger. Its first five RPCs are the mesh's own and want the mesh token;
@@ -169,10 +189,44 @@ class AccountingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_accounting_pb2.AuditResponse, _abc.Awaitable[_accounting_pb2.AuditResponse]]:
         """Proves the ledger's invariants on what the store holds now."""
 
+    @_abc_1.abstractmethod
+    def AcquireLease(
+        self,
+        request: _accounting_pb2.AcquireLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.AcquireLeaseResponse, _abc.Awaitable[_accounting_pb2.AcquireLeaseResponse]]:
+        """Lends a router part of a ceiling. The mesh's own."""
+
+    @_abc_1.abstractmethod
+    def RenewLease(
+        self,
+        request: _accounting_pb2.RenewLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.RenewLeaseResponse, _abc.Awaitable[_accounting_pb2.RenewLeaseResponse]]:
+        """Reports what was used of a lease, gives part of it back or asks for more, and keeps it from expiring. The mesh's own.
+        NOT_FOUND if the lease was closed: what it still held is the ledger's to tell.
+        """
+
+    @_abc_1.abstractmethod
+    def ReturnLease(
+        self,
+        request: _accounting_pb2.ReturnLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.ReturnLeaseResponse, _abc.Awaitable[_accounting_pb2.ReturnLeaseResponse]]:
+        """Gives a lease back: nothing is held on it any more. Repeating it changes nothing. The mesh's own."""
+
+    @_abc_1.abstractmethod
+    def ListBudgets(
+        self,
+        request: _accounting_pb2.ListBudgetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.ListBudgetsResponse, _abc.Awaitable[_accounting_pb2.ListBudgetsResponse]]:
+        """Lists budgets with what was spent, is held, and is lent to routers, each period and subject apart."""
+
 def add_AccountingServiceServicer_to_server(servicer: AccountingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class AdminServiceStub:
-    """AdminService manages keys. It wants the mesh token or a key of admin scope."""
+    """AdminService manages keys, tenants, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -184,10 +238,32 @@ class AdminServiceStub:
     """Lists keys, newest first."""
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.RevokeKeyRequest, _accounting_pb2.RevokeKeyResponse]
     """Revokes a key. Routers refuse it within a second."""
+    CreateBudget: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.CreateBudgetRequest, _accounting_pb2.CreateBudgetResponse]
+    """Makes a budget."""
+    UpdateBudget: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.UpdateBudgetRequest, _accounting_pb2.UpdateBudgetResponse]
+    """Changes a budget. What was spent stays spent."""
+    DeleteBudget: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.DeleteBudgetRequest, _accounting_pb2.DeleteBudgetResponse]
+    """Deletes a budget."""
+    CreateLimit: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.CreateLimitRequest, _accounting_pb2.CreateLimitResponse]
+    """Makes a rate limit."""
+    ListLimits: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.ListLimitsRequest, _accounting_pb2.ListLimitsResponse]
+    """Lists rate limits."""
+    UpdateLimit: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.UpdateLimitRequest, _accounting_pb2.UpdateLimitResponse]
+    """Changes a rate limit."""
+    DeleteLimit: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.DeleteLimitRequest, _accounting_pb2.DeleteLimitResponse]
+    """Deletes a rate limit."""
+    CreateTenant: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.CreateTenantRequest, _accounting_pb2.CreateTenantResponse]
+    """Registers a tenant. Keys may name a tenant that is not registered; one that is can be described and suspended."""
+    ListTenants: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.ListTenantsRequest, _accounting_pb2.ListTenantsResponse]
+    """Lists registered tenants."""
+    UpdateTenant: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.UpdateTenantRequest, _accounting_pb2.UpdateTenantResponse]
+    """Changes a tenant."""
+    DeleteTenant: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.DeleteTenantRequest, _accounting_pb2.DeleteTenantResponse]
+    """Forgets a tenant's registration. Its keys, entries and budgets stay."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """AdminService manages keys. It wants the mesh token or a key of admin scope."""
+    """AdminService manages keys, tenants, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateKey: _aio.UnaryUnaryMultiCallable[_accounting_pb2.CreateKeyRequest, _accounting_pb2.CreateKeyResponse]  # type: ignore[assignment]
@@ -196,9 +272,31 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists keys, newest first."""
     RevokeKey: _aio.UnaryUnaryMultiCallable[_accounting_pb2.RevokeKeyRequest, _accounting_pb2.RevokeKeyResponse]  # type: ignore[assignment]
     """Revokes a key. Routers refuse it within a second."""
+    CreateBudget: _aio.UnaryUnaryMultiCallable[_accounting_pb2.CreateBudgetRequest, _accounting_pb2.CreateBudgetResponse]  # type: ignore[assignment]
+    """Makes a budget."""
+    UpdateBudget: _aio.UnaryUnaryMultiCallable[_accounting_pb2.UpdateBudgetRequest, _accounting_pb2.UpdateBudgetResponse]  # type: ignore[assignment]
+    """Changes a budget. What was spent stays spent."""
+    DeleteBudget: _aio.UnaryUnaryMultiCallable[_accounting_pb2.DeleteBudgetRequest, _accounting_pb2.DeleteBudgetResponse]  # type: ignore[assignment]
+    """Deletes a budget."""
+    CreateLimit: _aio.UnaryUnaryMultiCallable[_accounting_pb2.CreateLimitRequest, _accounting_pb2.CreateLimitResponse]  # type: ignore[assignment]
+    """Makes a rate limit."""
+    ListLimits: _aio.UnaryUnaryMultiCallable[_accounting_pb2.ListLimitsRequest, _accounting_pb2.ListLimitsResponse]  # type: ignore[assignment]
+    """Lists rate limits."""
+    UpdateLimit: _aio.UnaryUnaryMultiCallable[_accounting_pb2.UpdateLimitRequest, _accounting_pb2.UpdateLimitResponse]  # type: ignore[assignment]
+    """Changes a rate limit."""
+    DeleteLimit: _aio.UnaryUnaryMultiCallable[_accounting_pb2.DeleteLimitRequest, _accounting_pb2.DeleteLimitResponse]  # type: ignore[assignment]
+    """Deletes a rate limit."""
+    CreateTenant: _aio.UnaryUnaryMultiCallable[_accounting_pb2.CreateTenantRequest, _accounting_pb2.CreateTenantResponse]  # type: ignore[assignment]
+    """Registers a tenant. Keys may name a tenant that is not registered; one that is can be described and suspended."""
+    ListTenants: _aio.UnaryUnaryMultiCallable[_accounting_pb2.ListTenantsRequest, _accounting_pb2.ListTenantsResponse]  # type: ignore[assignment]
+    """Lists registered tenants."""
+    UpdateTenant: _aio.UnaryUnaryMultiCallable[_accounting_pb2.UpdateTenantRequest, _accounting_pb2.UpdateTenantResponse]  # type: ignore[assignment]
+    """Changes a tenant."""
+    DeleteTenant: _aio.UnaryUnaryMultiCallable[_accounting_pb2.DeleteTenantRequest, _accounting_pb2.DeleteTenantResponse]  # type: ignore[assignment]
+    """Forgets a tenant's registration. Its keys, entries and budgets stay."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """AdminService manages keys. It wants the mesh token or a key of admin scope."""
+    """AdminService manages keys, tenants, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope."""
 
     @_abc_1.abstractmethod
     def CreateKey(
@@ -223,5 +321,93 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_accounting_pb2.RevokeKeyResponse, _abc.Awaitable[_accounting_pb2.RevokeKeyResponse]]:
         """Revokes a key. Routers refuse it within a second."""
+
+    @_abc_1.abstractmethod
+    def CreateBudget(
+        self,
+        request: _accounting_pb2.CreateBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.CreateBudgetResponse, _abc.Awaitable[_accounting_pb2.CreateBudgetResponse]]:
+        """Makes a budget."""
+
+    @_abc_1.abstractmethod
+    def UpdateBudget(
+        self,
+        request: _accounting_pb2.UpdateBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.UpdateBudgetResponse, _abc.Awaitable[_accounting_pb2.UpdateBudgetResponse]]:
+        """Changes a budget. What was spent stays spent."""
+
+    @_abc_1.abstractmethod
+    def DeleteBudget(
+        self,
+        request: _accounting_pb2.DeleteBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.DeleteBudgetResponse, _abc.Awaitable[_accounting_pb2.DeleteBudgetResponse]]:
+        """Deletes a budget."""
+
+    @_abc_1.abstractmethod
+    def CreateLimit(
+        self,
+        request: _accounting_pb2.CreateLimitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.CreateLimitResponse, _abc.Awaitable[_accounting_pb2.CreateLimitResponse]]:
+        """Makes a rate limit."""
+
+    @_abc_1.abstractmethod
+    def ListLimits(
+        self,
+        request: _accounting_pb2.ListLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.ListLimitsResponse, _abc.Awaitable[_accounting_pb2.ListLimitsResponse]]:
+        """Lists rate limits."""
+
+    @_abc_1.abstractmethod
+    def UpdateLimit(
+        self,
+        request: _accounting_pb2.UpdateLimitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.UpdateLimitResponse, _abc.Awaitable[_accounting_pb2.UpdateLimitResponse]]:
+        """Changes a rate limit."""
+
+    @_abc_1.abstractmethod
+    def DeleteLimit(
+        self,
+        request: _accounting_pb2.DeleteLimitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.DeleteLimitResponse, _abc.Awaitable[_accounting_pb2.DeleteLimitResponse]]:
+        """Deletes a rate limit."""
+
+    @_abc_1.abstractmethod
+    def CreateTenant(
+        self,
+        request: _accounting_pb2.CreateTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.CreateTenantResponse, _abc.Awaitable[_accounting_pb2.CreateTenantResponse]]:
+        """Registers a tenant. Keys may name a tenant that is not registered; one that is can be described and suspended."""
+
+    @_abc_1.abstractmethod
+    def ListTenants(
+        self,
+        request: _accounting_pb2.ListTenantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.ListTenantsResponse, _abc.Awaitable[_accounting_pb2.ListTenantsResponse]]:
+        """Lists registered tenants."""
+
+    @_abc_1.abstractmethod
+    def UpdateTenant(
+        self,
+        request: _accounting_pb2.UpdateTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.UpdateTenantResponse, _abc.Awaitable[_accounting_pb2.UpdateTenantResponse]]:
+        """Changes a tenant."""
+
+    @_abc_1.abstractmethod
+    def DeleteTenant(
+        self,
+        request: _accounting_pb2.DeleteTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.DeleteTenantResponse, _abc.Awaitable[_accounting_pb2.DeleteTenantResponse]]:
+        """Forgets a tenant's registration. Its keys, entries and budgets stay."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

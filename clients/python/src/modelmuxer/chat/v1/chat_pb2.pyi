@@ -416,7 +416,7 @@ class ChatResponse(_message.Message):
     def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., content: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., completed: _Optional[_Union[Completed, _Mapping]] = ...) -> None: ...
 
 class Started(_message.Message):
-    __slots__ = ("id", "create_time", "model", "provider", "deployment", "region", "provider_model", "max_output_tokens", "decision", "cache", "attempt_id", "system_fingerprint")
+    __slots__ = ("id", "create_time", "model", "provider", "deployment", "region", "provider_model", "max_output_tokens", "decision", "cache", "attempt_id", "system_fingerprint", "rate_limits")
     ID_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -429,6 +429,7 @@ class Started(_message.Message):
     CACHE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
     SYSTEM_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    RATE_LIMITS_FIELD_NUMBER: _ClassVar[int]
     id: str
     create_time: _timestamp_pb2.Timestamp
     model: str
@@ -441,7 +442,20 @@ class Started(_message.Message):
     cache: CacheInfo
     attempt_id: str
     system_fingerprint: str
-    def __init__(self, id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., model: _Optional[str] = ..., provider: _Optional[str] = ..., deployment: _Optional[str] = ..., region: _Optional[str] = ..., provider_model: _Optional[str] = ..., max_output_tokens: _Optional[int] = ..., decision: _Optional[_Union[RoutingDecision, _Mapping]] = ..., cache: _Optional[_Union[CacheInfo, _Mapping]] = ..., attempt_id: _Optional[str] = ..., system_fingerprint: _Optional[str] = ...) -> None: ...
+    rate_limits: _containers.RepeatedCompositeFieldContainer[RateLimit]
+    def __init__(self, id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., model: _Optional[str] = ..., provider: _Optional[str] = ..., deployment: _Optional[str] = ..., region: _Optional[str] = ..., provider_model: _Optional[str] = ..., max_output_tokens: _Optional[int] = ..., decision: _Optional[_Union[RoutingDecision, _Mapping]] = ..., cache: _Optional[_Union[CacheInfo, _Mapping]] = ..., attempt_id: _Optional[str] = ..., system_fingerprint: _Optional[str] = ..., rate_limits: _Optional[_Iterable[_Union[RateLimit, _Mapping]]] = ...) -> None: ...
+
+class RateLimit(_message.Message):
+    __slots__ = ("unit", "limit", "remaining", "reset")
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_FIELD_NUMBER: _ClassVar[int]
+    RESET_FIELD_NUMBER: _ClassVar[int]
+    unit: str
+    limit: int
+    remaining: int
+    reset: _duration_pb2.Duration
+    def __init__(self, unit: _Optional[str] = ..., limit: _Optional[int] = ..., remaining: _Optional[int] = ..., reset: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class RoutingDecision(_message.Message):
     __slots__ = ("requested", "strategy", "reason", "candidates", "excluded", "catalogue_version")
@@ -535,7 +549,7 @@ class TokenLogprob(_message.Message):
     def __init__(self, token: _Optional[str] = ..., logprob: _Optional[float] = ..., token_bytes: _Optional[bytes] = ..., top: _Optional[_Iterable[_Union[TokenLogprob, _Mapping]]] = ...) -> None: ...
 
 class Completed(_message.Message):
-    __slots__ = ("finish_reason", "stop_sequence", "usage", "cost", "attempts", "cache", "provider_request_id", "provider_finish_reason", "logprobs", "extra")
+    __slots__ = ("finish_reason", "stop_sequence", "usage", "cost", "attempts", "cache", "provider_request_id", "provider_finish_reason", "logprobs", "extra", "warnings")
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     STOP_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
@@ -546,6 +560,7 @@ class Completed(_message.Message):
     PROVIDER_FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     EXTRA_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     finish_reason: FinishReason
     stop_sequence: str
     usage: Usage
@@ -556,7 +571,8 @@ class Completed(_message.Message):
     provider_finish_reason: str
     logprobs: _containers.RepeatedCompositeFieldContainer[TokenLogprob]
     extra: Opaque
-    def __init__(self, finish_reason: _Optional[_Union[FinishReason, str]] = ..., stop_sequence: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., cache: _Optional[_Union[CacheInfo, _Mapping]] = ..., provider_request_id: _Optional[str] = ..., provider_finish_reason: _Optional[str] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprob, _Mapping]]] = ..., extra: _Optional[_Union[Opaque, _Mapping]] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, finish_reason: _Optional[_Union[FinishReason, str]] = ..., stop_sequence: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., cache: _Optional[_Union[CacheInfo, _Mapping]] = ..., provider_request_id: _Optional[str] = ..., provider_finish_reason: _Optional[str] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprob, _Mapping]]] = ..., extra: _Optional[_Union[Opaque, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens", "cache_write_1h_tokens", "reasoning_tokens", "input_audio_tokens", "output_audio_tokens", "server_tool_calls", "service_tier", "region", "source")

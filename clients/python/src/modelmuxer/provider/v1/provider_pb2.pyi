@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from modelmuxer.chat.v1 import chat_pb2 as _chat_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -11,18 +12,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("attempt_id", "model", "deployments", "chat", "billing_context")
+    __slots__ = ("attempt_id", "model", "deployments", "chat", "billing_context", "lease_expire_time")
     ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
     CHAT_FIELD_NUMBER: _ClassVar[int]
     BILLING_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     attempt_id: str
     model: str
     deployments: _containers.RepeatedScalarFieldContainer[str]
     chat: _chat_pb2.ChatRequest
     billing_context: bytes
-    def __init__(self, attempt_id: _Optional[str] = ..., model: _Optional[str] = ..., deployments: _Optional[_Iterable[str]] = ..., chat: _Optional[_Union[_chat_pb2.ChatRequest, _Mapping]] = ..., billing_context: _Optional[bytes] = ...) -> None: ...
+    lease_expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, attempt_id: _Optional[str] = ..., model: _Optional[str] = ..., deployments: _Optional[_Iterable[str]] = ..., chat: _Optional[_Union[_chat_pb2.ChatRequest, _Mapping]] = ..., billing_context: _Optional[bytes] = ..., lease_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class AttemptFailure(_message.Message):
     __slots__ = ("announced", "provider", "deployment", "region", "http_status", "provider_request_id", "usage", "retryable", "provider_code")

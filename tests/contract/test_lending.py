@@ -1,0 +1,211 @@
+"""Routers that race for one budget: never beyond it, and nearly all of it used. Accounting and gRPC are real."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import pytest
+from modelmuxer.accounting.v1 import accounting_pb2 as pb
+from modelmuxer.accounting.v1 import accounting_pb2_grpc
+
+from services.accounting.__main__ import build
+from services.accounting.settings import AccountingSettings
+from services.router.leases import Exhausted, Leases
+from services.router.principals import Principals
+from services.router.rates import AccountKey, Claim
+from shared.channels import MeshChannel, connect
+from shared.errors import MeshError, Reason
+from shared.runner import App, running
+
+ROUTERS, CALLERS = 4, 200
+
+
+@dataclass
+class Bank:
+    """Accounting, and the routers that borrow from it."""
+
+    app: App
+    accounting: accounting_pb2_grpc.AccountingServiceAsyncStub
+    admin: accounting_pb2_grpc.AdminServiceAsyncStub
+    routers: list[Leases]
+    ids: Callable[[], int]
+
+    async def budget(self, **fields: object) -> pb.Budget:
+        wanted = {"tenant": "acme", "scope": pb.CEILING_SCOPE_TENANT, **fields}
+        answer = await self.admin.CreateBudget(pb.CreateBudgetRequest(budget=pb.Budget(**wanted)))  # type: ignore[arg-type]
+        return answer.budget
+
+    async def standing(self) -> pb.Standing:
+        return (await self.accounting.ListBudgets(pb.ListBudgetsRequest())).budgets[0].standing
+
+    async def at_rest(self) -> pb.Standing:
+        """How the budget stands once what lay idle is back."""
+        deadline = time.monotonic() + 15
+        while (standing := await self.standing()).leased or standing.held:
+            assert time.monotonic() < deadline, standing
+            await asyncio.sleep(0.05)
+        return standing
+
+
+@asynccontextmanager
+async def bank(home: Path, routers: int = ROUTERS) -> AsyncIterator[Bank]:
+    environ = {"MODELMUXER_HOME": str(home), "MODELMUXER_ACCOUNTING_PORT": "0", "MODELMUXER_DRAIN_WAIT_S": "0"}
+    async with AsyncExitStack() as stack:
+        app = await stack.enter_async_context(running("accounting", AccountingSettings.load(environ), build))
+        stubs = []
+        for _ in range(routers + 1):
+            channel = await stack.enter_async_context(MeshChannel(connect(app.address, 2**20), app.mesh_token, None))
+            stubs.append(accounting_pb2_grpc.AccountingServiceStub(channel))
+        admin = accounting_pb2_grpc.AdminServiceStub(channel)
+        leases = []
+        for number, stub in enumerate(stubs[:-1]):
+            each = Leases(stub, holder=f"router/{number}")
+            watch = asyncio.create_task(Principals(stub, each).watch())
+            stack.push_async_callback(each.close)
+            stack.callback(watch.cancel)
+            leases.append(each)
+        ids = count()
+        yield Bank(app, stubs[-1], admin, leases, lambda: next(ids))
+
+
+def claim(budget: pb.Budget, amount: int) -> Claim:
+    key = AccountKey(budget.id, "acme", "")
+    return Claim(key=key, scope=budget.scope, unit=pb.CEILING_UNIT_NANOS, amount=amount)
+
+
+async def test_a_budget_for_37_calls_serves_exactly_37(tmp_path: Path) -> None:
+    async with bank(tmp_path) as town:
+        budget = await town.budget(limit_nanos=37 * 10)
+
+        async def call(router: Leases) -> bool:
+            try:
+                held = await router.reserve([claim(budget, 10)], 10)
+            except Exhausted:
+                return False
+            await asyncio.sleep(0)
+            held.settle(f"att_{town.ids()}", 10, 0)
+            return True
+
+        served = await asyncio.gather(*(call(router) for router in town.routers for _ in range(CALLERS)))
+        assert sum(served) == 37
+        standing = await town.at_rest()
+        assert (standing.spent, standing.held, standing.leased) == (370, 0, 0)
+
+
+async def test_where_calls_cost_less_than_their_worst_case_nearly_all_of_the_money_is_used(tmp_path: Path) -> None:
+    chance = random.Random(1)
+    async with bank(tmp_path) as town:
+        budget = await town.budget(limit_nanos=40_000)
+        spent, finals = 0, set[bool]()
+
+        async def call(router: Leases) -> None:
+            nonlocal spent
+            while True:
+                try:
+                    held = await router.reserve([claim(budget, 100)], 10)
+                except Exhausted as exhausted:
+                    finals.add(exhausted.refusal.final)
+                    return
+                await asyncio.sleep(chance.uniform(0, 0.01))
+                cost = chance.randint(10, 80)
+                spent += cost
+                assert spent <= 40_000
+                held.settle(f"att_{town.ids()}", cost, 0)
+
+        await asyncio.gather(*(call(router) for router in town.routers for _ in range(CALLERS)))
+        assert finals == {True}  # nobody was turned away while calls under way might leave room
+        assert 0.95 * 40_000 <= spent <= 40_000
+        standing = await town.at_rest()
+        assert standing.spent == spent
+
+
+async def test_a_rate_is_never_exceeded_and_hardly_undercut(tmp_path: Path) -> None:
+    async with bank(tmp_path) as town:
+        wanted = pb.Limit(tenant="acme", scope=pb.CEILING_SCOPE_TENANT, requests_per_minute=200)
+        limit = (await town.admin.CreateLimit(pb.CreateLimitRequest(limit=wanted))).limit
+        if (into_s := time.time() % 60) > 50:  # the window must not end while the callers race
+            await asyncio.sleep(60.1 - into_s)
+        key = AccountKey(f"{limit.id}/requests", "acme", "")
+        one = Claim(key=key, scope=limit.scope, unit=pb.CEILING_UNIT_REQUESTS, amount=1)
+        waits_s: list[float] = []
+
+        async def call(router: Leases) -> bool:
+            try:
+                (await router.reserve([one], 5)).settle("att", 0, 0)
+            except Exhausted as exhausted:
+                waits_s.append(exhausted.refusal.resets_s)
+                return False
+            return True
+
+        served = await asyncio.gather(*(call(router) for router in town.routers for _ in range(CALLERS)))
+        assert all(0 < wait_s <= 60 for wait_s in waits_s)
+        assert 190 <= sum(served) <= 200
+
+
+async def test_calls_under_way_are_bounded_over_all_routers(tmp_path: Path) -> None:
+    async with bank(tmp_path) as town:
+        wanted = pb.Limit(tenant="acme", scope=pb.CEILING_SCOPE_TENANT, concurrent_calls=8)
+        limit = (await town.admin.CreateLimit(pb.CreateLimitRequest(limit=wanted))).limit
+        key = AccountKey(f"{limit.id}/calls", "acme", "")
+        one = Claim(key=key, scope=limit.scope, unit=pb.CEILING_UNIT_CALLS, amount=1)
+        held = await asyncio.gather(
+            *(router.reserve([one], 1) for router in town.routers for _ in range(5)), return_exceptions=True
+        )
+        running_calls = [each for each in held if not isinstance(each, BaseException)]
+        assert len(running_calls) == 8
+        for each in running_calls:
+            each.settle("att", 0, 0)
+        await town.routers[0].reserve([one], 1)
+
+
+async def test_what_lies_idle_at_one_router_serves_another(tmp_path: Path) -> None:
+    async with bank(tmp_path, routers=2) as town:
+        budget = await town.budget(limit_nanos=100)
+        first, second = town.routers
+        held = await first.reserve([claim(budget, 10)], 1)
+        (await first.reserve([claim(budget, 30)], 1)).settle("att_1", 0, 0)  # leaves some of its lease idle
+        begun_s = time.monotonic()
+        (await second.reserve([claim(budget, 90)], 1)).settle("att_2", 90, 0)
+        assert time.monotonic() - begun_s < 1
+        held.settle("att_3", 10, 0)
+        assert (await town.at_rest()).spent == 100
+
+
+async def test_a_run_belongs_to_the_key_that_opened_it(tmp_path: Path) -> None:
+    async with bank(tmp_path, routers=2) as town:
+        budget = await town.budget(limit_nanos=100, scope=pb.CEILING_SCOPE_RUN, subject="*")
+
+        def of(key_id: str) -> Claim:
+            key = AccountKey(budget.id, "acme", "run-1", key_id)
+            return Claim(key=key, scope=budget.scope, unit=pb.CEILING_UNIT_NANOS, amount=10)
+
+        await town.routers[0].reserve([of("key_a")], 1)
+        await town.routers[1].reserve([of("key_a")], 1)
+        with pytest.raises(MeshError) as caught:
+            await town.routers[1].reserve([of("key_b")], 1)
+        assert caught.value.reason == Reason.KEY_NOT_ALLOWED
+
+
+async def test_an_attempt_whose_cost_nobody_told_is_held_until_the_ledger_knows(tmp_path: Path) -> None:
+    async with bank(tmp_path, routers=1) as town:
+        budget = await town.budget(limit_nanos=1000)
+        held = await town.routers[0].reserve([claim(budget, 600)], 1)
+        context = pb.BillingContext(principal=pb.Principal(tenant="acme"), holds=held.money)
+        context.price.rows.add(input=1_000_000, output=1_000_000)
+        held.settle("att_lost", None, None)
+        with pytest.raises(Exhausted):
+            await town.routers[0].reserve([claim(budget, 600)], 0.5)
+        outcome = pb.Outcome(billing_context=context.SerializeToString(), status="CANCELLED")
+        outcome.usage.input_tokens, outcome.usage.output_tokens = 40, 2
+        record = pb.JournalRecord(id="att_lost/outcome", attempt_id="att_lost", outcome=outcome)
+        record.time.GetCurrentTime()
+        await town.accounting.Record(pb.RecordRequest(records=[record]))
+        (await town.routers[0].reserve([claim(budget, 600)], 5)).settle("att_next", 0, 0)
+        assert (await town.at_rest()).spent == 42
