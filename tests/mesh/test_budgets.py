@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -55,17 +55,18 @@ class Town:
         chat = chat_pb2.ChatRequest(model=MODEL, max_output_tokens=10)
         chat.messages.add(role=chat_pb2.ROLE_USER).content.add().text.text = "hi"
         chat.cache.no_store = True
-        metadata = [("authorization", f"Bearer {key}"), *([("x-run-id", run_id)] if run_id else [])]
+        metadata = (("authorization", f"Bearer {key}"), *([("x-run-id", run_id)] if run_id else []))
         with grpc.insecure_channel(self.mesh.grpc()) as channel:
             try:
                 answer: chat_pb2.ChatResponse = router_pb2_grpc.RouterServiceStub(channel).Chat(chat, metadata=metadata)
             except grpc.RpcError as error:
-                raise _mesh_error(error) from None
+                raise _mesh_error(cast("grpc.Call", error)) from None
             return answer
 
 
-def _mesh_error(error: grpc.RpcError) -> MeshError:
-    details = dict(error.trailing_metadata())[STATUS_KEY]
+def _mesh_error(error: grpc.Call) -> MeshError:
+    details = dict[str, str | bytes](error.trailing_metadata() or ())[STATUS_KEY]
+    assert isinstance(details, bytes)
     return MeshError.from_status(Status.FromString(details))
 
 
@@ -186,6 +187,34 @@ def test_a_suspended_tenant_has_no_keys_that_work(town: Town) -> None:
     assert until(lambda: town.post("/v1/chat/completions", key)[0] == 401, timeout_s=1.5)
     town.mux("tenants", "suspend", "hall", "--resume")
     assert until(lambda: town.post("/v1/chat/completions", key)[0] == 200, timeout_s=5)
+
+
+def test_no_attempt_cost_more_than_was_held_for_it(town: Town) -> None:
+    key = town.key("ida")
+    town.mux("budgets", "create", "100", "--scope", "user", "--subject", "ida", "--tenant", "acme")
+    tool = {
+        "type": "function",
+        "function": {"name": "look", "description": "\n" * 200, "parameters": {"type": "object", "properties": {}}},
+    }
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    bodies: list[dict[str, Any]] = [
+        {},
+        {"messages": [{"role": "system", "content": "…" * 99}, {"role": "user", "content": "\U0001f980" * 50}]},
+        {"tools": [tool], "tool_choice": "required"},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "what?"}, image]}]},
+        {"reasoning_effort": "high", "max_tokens": 300},
+        {"model": "anthropic/sim-tokens20", "max_tokens": 2000},
+        {"model": "gemini/sim-tokens20"},
+    ]
+    assert [town.post("/v1/chat/completions", key, **body)[0] for body in bodies] == [200] * len(bodies)
+    select = "SELECT cost_nanos, held_nanos FROM holds JOIN entries USING (attempt_id) WHERE user = 'ida'"
+
+    def entries() -> list[tuple[int, int]] | None:
+        with sqlite3.connect(f"file:{town.mesh.home / 'ledger.sqlite'}?mode=ro", uri=True) as db:
+            found = db.execute(select + " AND state = 2").fetchall()
+        return found if len(found) >= len(bodies) - 1 else None
+
+    assert all(0 < cost <= held for cost, held in until(entries))
 
 
 def test_a_change_leaves_who_made_it(town: Town) -> None:

@@ -84,12 +84,39 @@ class Mesh(RuleBasedStateMachine):
             )
         self.requests.append(Asked(router, router.tenure, said, self.now_s))
 
-    @rule(which=st.integers(0, 2), amount=amounts)
-    def begin(self, which: int, amount: int) -> None:
+    @rule(which=st.integers(0, 2), need=amounts, give_back=st.booleans())
+    def exchange(self, which: int, need: int, give_back: bool) -> None:
+        """A report and its answer, as it goes on a good day."""
+        self.ask(which, need, give_back)
+        self._deliver(self.requests[-1])
+        self._answer(*self.replies.pop())
+
+    @rule(which=st.integers(0, 2), part=any_one, share=st.integers(0, 100), told=st.booleans())
+    def serve(self, which: int, part: int, share: int, told: bool) -> None:
+        """A call from its beginning to its end."""
+        self.exchange(which, 1, give_back=False)
+        if self._begin(which, part) and self._announced(self.calls[-1], 0):
+            self._end(self.calls[-1], share, told)
+
+    @rule(which=st.integers(0, 2), part=any_one)
+    def begin_and_announce(self, which: int, part: int) -> None:
+        self.exchange(which, 1, give_back=False)
+        if self._begin(which, part):
+            self._announced(self.calls[-1], 0)
+
+    @rule(which=st.integers(0, 2), part=any_one)
+    def begin(self, which: int, part: int) -> None:
+        self._begin(which, part)
+
+    def _begin(self, which: int, part: int) -> bool:
+        """Holds some of what there is room for."""
         router = self.routers[which]
-        if router.tenure is not None and router.tenure.room(self.now_s) >= amount:
-            router.tenure.hold(amount)
-            self.calls.append(Call(router.tenure, amount, router))
+        if router.tenure is None or (room := router.tenure.room(self.now_s)) <= 0:
+            return False
+        amount = 1 + part % room
+        router.tenure.hold(amount)
+        self.calls.append(Call(router.tenure, amount, router))
+        return True
 
     @rule(which=st.integers(0, 2))
     def crash(self, which: int) -> None:
@@ -112,6 +139,14 @@ class Mesh(RuleBasedStateMachine):
         asked = self.requests[at]
         if once:
             del self.requests[at]
+        self._deliver(asked)
+
+    @precondition(lambda self: self.replies)
+    @rule(pick=any_one)
+    def answer(self, pick: int) -> None:
+        self._answer(*self.replies.pop(pick % len(self.replies)))
+
+    def _deliver(self, asked: Asked) -> None:
         try:
             verdict = accounts.report(self.account, asked.report, TERMS, self._now_ns())
         except LeaseLost:
@@ -123,12 +158,9 @@ class Mesh(RuleBasedStateMachine):
         lease.expire_time.FromNanoseconds(verdict.lease.expires_ns)
         self.replies.append((asked, lease))
 
-    @precondition(lambda self: self.replies)
-    @rule(pick=any_one, lost=st.booleans())
-    def answer(self, pick: int, lost: bool) -> None:
-        asked, lease = self.replies.pop(pick % len(self.replies))
+    def _answer(self, asked: Asked, lease: pb.Lease | None) -> None:
         router, tenure = asked.router, asked.tenure
-        if lost or router.tenure is not tenure or asked.report.sequence != tenure.sequence or asked.answered:
+        if router.tenure is not tenure or asked.report.sequence != tenure.sequence or asked.answered:
             return
         asked.answered = True  # what a repeated request is answered goes to nobody
         if lease is None:
@@ -142,13 +174,16 @@ class Mesh(RuleBasedStateMachine):
     @rule(pick=any_one, skew=st.integers(-SKEW_S, SKEW_S))
     def announce(self, pick: int, skew: int) -> None:
         waiting = [call for call in self.calls if call.announced_s is None]
-        call = waiting[pick % len(waiting)]
+        self._announced(waiting[pick % len(waiting)], skew)
+
+    def _announced(self, call: Call, skew: int) -> bool:
+        """Whether the proxy begins the call."""
         if call.tenure.expire_time.ToNanoseconds() <= self._now_ns() + skew * NS:
             self.calls.remove(call)  # LEASE_EXPIRED
-            if call.router.tenure is call.tenure:
-                call.tenure.settle(call.amount, 0)
-            return
+            call.tenure.settle(call.amount, 0)
+            return False
         call.announced_s = self.now_s
+        return True
 
     @precondition(lambda self: any(call.announced_s is not None for call in self.calls))
     @rule(pick=any_one, share=st.integers(0, 100), told=st.booleans())
@@ -186,6 +221,7 @@ class Mesh(RuleBasedStateMachine):
         under_way = sum(call.amount for call in self.calls if call.announced_s is not None)
         assert sum(self.ledger.values()) + under_way <= LIMIT
         assert self.account.committed <= LIMIT
+        assert self.account.spent <= sum(self.ledger.values()) + under_way  # nothing is counted twice
         may_begin = sum(
             call.amount
             for call in self.calls
@@ -213,7 +249,7 @@ class Mesh(RuleBasedStateMachine):
 
 
 TestLeases = Mesh.TestCase
-TestLeases.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestLeases.settings = settings(max_examples=400, stateful_step_count=80, deadline=None)
 
 
 def account() -> Account:
@@ -231,6 +267,14 @@ def test_a_report_that_comes_twice_or_late_changes_nothing() -> None:
     closed = accounts.give_back(newer, "l", 3, 8, 0)
     assert (closed.spent, closed.committed) == (8, 8)
     assert accounts.give_back(closed, "l", 4, 9, 0) == closed
+
+
+def test_the_latest_report_that_comes_twice_takes_back_nothing_of_its_first_answer() -> None:
+    first = accounts.report(account(), Report(lease_id="l", holder="r", need=10, want=10), TERMS, 0).account
+    latest = Report(lease_id="l", sequence=1, used=10, held=0, keep=10, need=20, want=20)
+    answered = accounts.report(first, latest, TERMS, 0)
+    assert answered.lease.granted == 30
+    assert accounts.report(answered.account, latest, TERMS, 0).lease.granted >= 30
 
 
 def test_leases_shrink_as_the_end_comes_near() -> None:

@@ -17,6 +17,7 @@ def keys() -> None:
 @keys.command()
 @click.argument("name")
 @click.option("--tenant", default="", help="The tenant that pays; `default` if left out.")
+@click.option("--team", default="", help="The team.")
 @click.option("--user", default="", help="The user.")
 @click.option("--admin", is_flag=True, help="May manage keys and read reports, too.")
 @click.option("--model", "models", multiple=True, help="May name only this model or alias; may be repeated.")
@@ -27,6 +28,7 @@ async def create(
     connection: Connection,
     name: str,
     tenant: str,
+    team: str,
     user: str,
     admin: bool,
     models: tuple[str, ...],
@@ -36,7 +38,7 @@ async def create(
     """Make a key. Its secret is shown once."""
     scopes = [accounting_pb2.SCOPE_CHAT] + [accounting_pb2.SCOPE_ADMIN] * admin
     request = accounting_pb2.CreateKeyRequest(
-        name=name, tenant=tenant, user=user, scopes=scopes, models=models, max_output_tokens=max_tokens
+        name=name, tenant=tenant, team=team, user=user, scopes=scopes, models=models, max_output_tokens=max_tokens
     )
     async with connection.admin() as accounting:
         made = await accounting.admin.CreateKey(request, metadata=accounting.metadata)
@@ -97,6 +99,7 @@ def _as_json(key: accounting_pb2.Key) -> dict[str, object]:
         "name": key.name,
         "prefix": key.prefix,
         "tenant": key.tenant,
+        "team": key.team,
         "user": key.user,
         "scopes": _scopes(key),
         "models": list(key.models),
