@@ -9,8 +9,8 @@ from services.router.principals import GRACE_S, MAX_UNKNOWN, UNKNOWN_TTL_S, KeyC
 ALICE = Principal(tenant="acme", user="alice")
 
 
-def standing() -> KeyCache:
-    cache = KeyCache()
+def standing() -> KeyCache[Principal]:
+    cache: KeyCache[Principal] = KeyCache()
     cache.watch_stands()
     return cache
 
