@@ -1,9 +1,10 @@
 """The router's leases: what it may use of a ceiling without asking, and the talk with accounting that keeps it so.
 
-A Tenure is one lease as its holder sees it: totals that only grow. A Purse keeps the tenure of one account alive: it
-asks for more before it is empty, gives back what lies idle or is needed elsewhere, and reports. What it gives back is
-gone before accounting hears of it, and what it is granted counts from the answer on, so that the router never has more
-than accounting has lent. Time is monotonic: a lease lasts from when it was asked for.
+A Purse keeps the tenure of one account alive: it asks for more before it is empty, gives back what lies idle or is
+needed elsewhere, and reports. What it gives back is gone before accounting hears of it, and what it is granted counts
+from the answer on, so that the router never has more than accounting has lent.
+
+A lease of a rate lends places in the window: each may be used again once its call has left the window (`tenure`).
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, field
-from os import urandom
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,8 @@ from modelmuxer.accounting.v1 import accounting_pb2 as pb
 from modelmuxer.chat.v1.chat_pb2 import RateLimit
 
 from services.router.rates import AccountKey, Claim
-from shared.errors import MeshError, Reason
+from services.router.tenure import SCALE_S, Place, Tenure
+from shared.errors import UNREACHABLE, MeshError, Reason
 
 if TYPE_CHECKING:
     from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceAsyncStub
@@ -37,74 +38,18 @@ REPORT_EVERY_S = 1.0
 RECENT_S = 1.0  # how far ahead a purse looks
 LOW_WATER_PAUSE_S = 0.1
 SHARED_S = 1.0  # how long others are favoured after they asked for what lay idle here
-EXPIRY_MARGIN_S = 0.5  # for the way to the proxy, which refuses what comes too late
 REFUSAL_TTL_S = 0.2
-SCALE_S = 1e-9
-CALLS_WAIT_S = 0.35  # a call under way may last: wait only for what lies idle elsewhere
-GIVE_UP_UNSETTLED_S = 630.0  # the longest call is over, and the ledger has never heard of it
+RATE_WAIT_S = 0.35  # a call under way, or a window, may last: wait only for what lies idle elsewhere
+WINDOW_S = 60.0
+WINDOW_MARGIN = 1 / 120  # of the window: calls reach their providers a little sooner or later than others
+RENEW_LEASE_S = 600.0  # so old a lease gives way to a new one: once it has closed, the ledger's word on it holds
+
+SILENT_S = SERVER_WAIT_S + 0.3
+OVERDRAWN = "Budgets and limits could not be asked, and this call was made all the same, as its policy says."
 
 _RATE_UNITS = {pb.CEILING_UNIT_REQUESTS: "requests", pb.CEILING_UNIT_TOKENS: "tokens"}
 
 log = logging.getLogger("modelmuxer.router")
-
-
-@dataclass(slots=True)
-class Tenure:
-    """One lease, as its holder sees it."""
-
-    id: str = field(default_factory=lambda: f"lease_{urandom(12).hex()}")
-    account: str = ""
-    granted: int = 0
-    used: int = 0
-    held: int = 0
-    sequence: int = 0
-    ends_s: float = 0.0
-    period_ends_s: float = float("inf")
-    expire_time: Timestamp = field(default_factory=Timestamp)
-    unsettled: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """What is held for attempts whose cost only the ledger will know, and since when."""
-
-    def room(self, now_s: float) -> int:
-        """How much may be held now."""
-        if now_s >= min(self.ends_s - EXPIRY_MARGIN_S, self.period_ends_s):
-            return 0
-        return self.granted - self.used - self.held
-
-    def hold(self, amount: int) -> None:
-        """Sets an amount aside."""
-        self.held += amount
-
-    def settle(self, amount: int, used: int) -> None:
-        """Ends a hold with what was used."""
-        self.held -= amount
-        self.used += used
-
-    def learn(self, costs: dict[str, int]) -> None:
-        """Settles attempts whose cost the ledger has told."""
-        for attempt_id, cost in costs.items():
-            if attempt_id in self.unsettled:
-                self.settle(self.unsettled.pop(attempt_id)[0], cost)
-
-    def give_up(self, now_s: float) -> None:
-        """Releases what is held for attempts that never began: the ledger would have heard of them by now."""
-        for attempt_id, (amount, since_s) in list(self.unsettled.items()):
-            if now_s - since_s > GIVE_UP_UNSETTLED_S:
-                del self.unsettled[attempt_id]
-                self.settle(amount, 0)
-
-    def take(self, lease: pb.Lease, asked_s: float) -> None:
-        """Takes accounting's answer to the latest report."""
-        self.account = lease.account
-        self.granted = lease.granted
-        self.ends_s = asked_s + lease.ttl.ToNanoseconds() * SCALE_S
-        self.expire_time = lease.expire_time
-        if lease.HasField("period_remaining"):
-            self.period_ends_s = asked_s + lease.period_remaining.ToNanoseconds() * SCALE_S
-
-    def keep(self, amount: int) -> int:
-        """Lets go of all but so much of what was granted, at once."""
-        self.granted = min(self.granted, max(amount, self.used + self.held))
-        return self.granted
 
 
 @dataclass(slots=True)
@@ -122,8 +67,11 @@ class Refusal:
 class Purse:
     """One account's leases. `run` keeps them until they are of no use any more."""
 
-    def __init__(self, claim: Claim, accounting: AccountingServiceAsyncStub, holder: str) -> None:
+    def __init__(
+        self, claim: Claim, accounting: AccountingServiceAsyncStub, holder: str, window_s: float = WINDOW_S
+    ) -> None:
         self.key: AccountKey = claim.key
+        self._window_s = window_s * (1 + WINDOW_MARGIN) if claim.unit in _RATE_UNITS else 0.0
         self.standing = pb.Standing()
         self.unknown = False
         """The ceiling is not there any more."""
@@ -141,7 +89,9 @@ class Purse:
         self._refused_s = 0.0
         self._failed: tuple[int, MeshError | None] = (0, None)
         self._talked_s = self._past_s = 0.0
+        self._told_frees_s = float("inf")
         self._lent_s = self._used_s = monotonic()
+        self._asking_since_s = 0.0
         self._told = (0, 0)
         self._recent: list[tuple[float, int]] = []
         self._wanted_back = False
@@ -157,25 +107,50 @@ class Purse:
         """Whether so much may be held at once."""
         if self.unknown:
             return True
-        return self._tenure is not None and self._tenure.room(monotonic()) >= amount
+        now_s = monotonic()
+        if self._tenure is not None and self._window_s and now_s < self._shared_until_s:
+            self._share(self._tenure, now_s)
+        return self._tenure is not None and self._tenure.room(now_s) >= amount
 
     def left(self) -> tuple[int, float]:
         """About how much is left of the whole account, and in how many seconds it begins anew."""
-        standing, tenure = self.standing, self._tenure
-        since = tenure.used + tenure.held - sum(self._told) if tenure is not None else 0
-        resets_s = tenure.period_ends_s - monotonic() if tenure is not None else 0.0
+        standing, tenure, now_s = self.standing, self._tenure, monotonic()
+        if tenure is None:
+            return max(0, standing.limit - standing.spent - standing.held), self._window_s
+        tenure.let_go(now_s)
+        since = tenure.used + tenure.held - sum(self._told)
+        if not self._window_s:
+            resets_s = tenure.period_ends_s - now_s
+        else:
+            resets_s = tenure.window[-1].leaves_s - now_s if tenure.window else 0.0
         return max(0, standing.limit - standing.spent - standing.held - since), max(0.0, resets_s)
 
-    def hold(self, amount: int) -> Tenure | None:
+    def frees_s(self) -> float:
+        """In how many seconds there may be room again: at a period's end, or when the next call leaves the window."""
+        now_s = monotonic()
+        if not self._window_s:
+            return self.left()[1]
+        own = [tenure.window[0].leaves_s for tenure in self._tenures() if tenure.window]
+        frees_s = min(own) - now_s if own else self._window_s
+        if self.standing.HasField("end_time"):
+            frees_s = min(frees_s, self._talked_s + self._told_frees_s - now_s)
+        return max(0.0, frees_s)
+
+    def hold(self, amount: int) -> tuple[Tenure, Place | None] | None:
         """Sets an amount aside, of which there is room. None if the ceiling is gone."""
-        if self.unknown or self._tenure is None:
+        tenure = self._tenure
+        if self.unknown or tenure is None:
             return None
         now_s = self._used_s = monotonic()
-        self._tenure.hold(amount)
+        place = None
+        if self._window_s:
+            place = tenure.take_place(amount, now_s, self._window_s)
+        else:
+            tenure.hold(amount)
         self._recent.append((now_s, amount))
-        if self._tenure.room(now_s) < self._ahead(now_s) // 2:
+        if tenure.room(now_s) < self._ahead(now_s) // 2:
             self._poke.set()
-        return self._tenure
+        return tenure, place
 
     def released(self) -> None:
         """Something was settled: others may wait for it, here or elsewhere."""
@@ -184,6 +159,10 @@ class Purse:
         if self._shared_until_s > monotonic():
             self._wanted_back = True
             self._poke.set()
+
+    def is_silent(self) -> bool:
+        """Whether accounting takes longer to answer than it says."""
+        return bool(self._asking_since_s) and monotonic() - self._asking_since_s > SILENT_S
 
     def refuses(self, amount: int) -> bool:
         """Whether accounting has just said that so much will not fit."""
@@ -220,6 +199,15 @@ class Purse:
         self._shared_until_s = monotonic() + SHARED_S
         self._poke.set()
 
+    def _share(self, tenure: Tenure, now_s: float) -> None:
+        """Others starve: half of what leaves the window here goes to them, before it is taken again."""
+        held = tenure.held
+        tenure.let_go(now_s)
+        if freed := held - tenure.held:
+            tenure.keep(tenure.granted - (freed + 1) // 2)
+            self._wanted_back = True
+            self._poke.set()
+
     # --- the talk with accounting ---
 
     async def run(self) -> None:
@@ -232,13 +220,17 @@ class Purse:
                 if not await self._step(monotonic()):
                     return
             except grpc.aio.AioRpcError as error:
-                await self._failure(MeshError.from_rpc(error, Reason.ACCOUNTING_UNAVAILABLE))
+                await self._failure(_unavailable(error))
 
     async def close(self) -> None:
-        """Returns what is not held; what is held is left to the ledger."""
-        for tenure in (*self._past, self._tenure):
-            if tenure is not None and not tenure.held:
+        """Returns what is not held; what is held is left to the ledger, and of a rate to its time."""
+        for tenure in self._tenures():
+            tenure.let_go(monotonic())
+            if not tenure.held:
                 await self._return(tenure)
+
+    def _tenures(self) -> list[Tenure]:
+        return [*self._past, *([self._tenure] if self._tenure is not None else [])]
 
     async def _step(self, now_s: float) -> bool:
         tenure = self._tenure
@@ -246,7 +238,8 @@ class Purse:
             await (self._acquire() if tenure is None else self._renew(tenure, give_back=True))
             return True
         if tenure is not None and self._demand and tenure.room(now_s) > 0:
-            await asyncio.sleep(0)  # those who wait were woken, and come first
+            self._broadcast()
+            await asyncio.sleep(0)  # those who wait come first
             return True
         if tenure is None:
             if not self._past and now_s - self._used_s > FORGET_S:
@@ -284,6 +277,7 @@ class Purse:
     async def _settle_past(self, now_s: float) -> None:
         """Returns leases of past periods once nothing is held on them, and until then keeps them."""
         for tenure in list(self._past):
+            tenure.let_go(now_s)
             if not tenure.held:
                 self._past.remove(tenure)
                 await self._return(tenure)
@@ -293,9 +287,11 @@ class Purse:
             self._past_s = now_s
 
     def _turn_over(self, now_s: float) -> None:
-        """A period's end: what is held on its lease is settled there, and a new lease begins."""
-        if self._tenure is not None and now_s >= self._tenure.period_ends_s:
-            self._past.append(self._tenure)
+        """A period's end, or an old lease's: what is held on it is settled there, and a new lease begins."""
+        tenure = self._tenure
+        if tenure is not None and now_s >= min(tenure.period_ends_s, tenure.begun_s + RENEW_LEASE_S):
+            tenure.keep(0)
+            self._past.append(tenure)
             self._tenure = None
 
     async def _acquire(self) -> None:
@@ -313,6 +309,7 @@ class Purse:
             want=self._wish(asked_s),
             wait=_duration(SERVER_WAIT_S),
         )
+        self._asking_since_s = asked_s
         answer = await self._accounting.AcquireLease(request, timeout=RPC_TIMEOUT_S)
         self._tenure, self._asked, self._told = tenure, None, (0, 0)
         self._took(tenure, answer.lease, asked_s, round_, need)
@@ -337,7 +334,9 @@ class Purse:
             wait=_duration(SERVER_WAIT_S if need else 0),
             unsettled_attempt_ids=tenure.unsettled,
         )
-        sequence = tenure.sequence
+        if tenure.window:
+            request.frees.CopyFrom(_duration(max(0.0, tenure.window[0].leaves_s - asked_s)))
+        sequence, self._asking_since_s = tenure.sequence, asked_s
         try:
             answer = await self._accounting.RenewLease(request, timeout=RPC_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
@@ -361,8 +360,12 @@ class Purse:
         tenure.take(lease, asked_s)
         self.standing = lease.standing
         self._talked_s = self._lent_s = asked_s
-        if lease.exhausted:
-            self._refused, self._refused_s = (round_, need), monotonic()
+        self._asking_since_s = 0.0
+        if lease.HasField("frees"):
+            self._told_frees_s = lease.frees.ToNanoseconds() * SCALE_S
+        now_s = monotonic()
+        if lease.exhausted or (self._window_s and need and tenure.room(now_s) < need):
+            self._refused, self._refused_s = (round_, need), now_s
         elif need:
             self._refused_s = 0.0
         self._broadcast()
@@ -410,14 +413,17 @@ class Hold:
     claim: Claim
     purse: Purse
     tenure: Tenure
+    place: Place | None = None
+    """In a rate's window."""
 
 
 class Reservation:
     """What one attempt holds, on every ceiling that it is subject to. It is settled once."""
 
-    def __init__(self, holds: list[Hold], warnings: list[str]) -> None:
+    def __init__(self, holds: list[Hold], warnings: list[str], *, overdrawn: bool = False) -> None:
         self._holds = holds
         self.warnings = warnings
+        self._overdrawn = overdrawn
 
     @property
     def money(self) -> list[pb.LeaseHold]:
@@ -446,7 +452,9 @@ class Reservation:
 
     @property
     def expire_time(self) -> Timestamp | None:
-        """When the first lease expires, by accounting's clock."""
+        """When the first lease expires, by accounting's clock. The attempt is not begun later."""
+        if self._overdrawn:
+            return None
         times = [hold.tenure.expire_time for hold in self._holds if hold.claim.is_money and hold.claim.enforced]
         return min(times, key=lambda time: time.ToNanoseconds(), default=None)
 
@@ -460,12 +468,12 @@ class Reservation:
                     tenure.unsettled[attempt_id] = (amount, monotonic())
                 case pb.CEILING_UNIT_NANOS:
                     tenure.settle(amount, nanos or 0)
-                case pb.CEILING_UNIT_TOKENS:
-                    tenure.settle(amount, amount if tokens is None else tokens)
+                case pb.CEILING_UNIT_TOKENS if hold.place is not None and tokens is not None:
+                    tenure.shrink(hold.place, tokens)
                 case pb.CEILING_UNIT_CALLS:
                     tenure.settle(amount, 0)
                 case _:
-                    continue  # a request counted when it began
+                    continue  # it keeps its place in the window
             hold.purse.released()
 
 
@@ -480,9 +488,11 @@ class Exhausted(Exception):
 class Leases:
     """All purses of a router."""
 
-    def __init__(self, accounting: AccountingServiceAsyncStub, holder: str) -> None:
+    def __init__(self, accounting: AccountingServiceAsyncStub, holder: str, *, window_s: float = WINDOW_S) -> None:
+        """`window_s`: how long a rate's window is."""
         self._accounting = accounting
         self._holder = holder
+        self._window_s = window_s
         self._purses: dict[AccountKey, Purse] = {}
         self._tasks: dict[AccountKey, asyncio.Task[None]] = {}
 
@@ -502,10 +512,10 @@ class Leases:
                 return self._hold(claims, purses, refused)
             claim, purse = short[0]
             if claim.enforced and purse.refuses(claim.amount):
-                raise Exhausted(Refusal(claim, purse.standing, True, purse.left()[1]))
+                raise Exhausted(Refusal(claim, purse.standing, True, purse.frees_s()))
             left_s = give_up_s - monotonic()
-            if claim.unit == pb.CEILING_UNIT_CALLS:
-                left_s = min(left_s, give_up_s - timeout_s + CALLS_WAIT_S - monotonic())
+            if not claim.is_money:
+                left_s = min(left_s, give_up_s - timeout_s + RATE_WAIT_S - monotonic())
             try:
                 again = await purse.more(me, claim.amount, left_s) if left_s > 0 else None
             except MeshError:
@@ -514,9 +524,21 @@ class Leases:
                 again = False
             if again:
                 continue
+            if claim.enforced and again is None and purse.is_silent():
+                raise MeshError(Reason.ACCOUNTING_UNAVAILABLE, UNREACHABLE[Reason.ACCOUNTING_UNAVAILABLE])
             if claim.enforced:
-                raise Exhausted(Refusal(claim, purse.standing, again is False, purse.left()[1]))
+                raise Exhausted(Refusal(claim, purse.standing, again is False, purse.frees_s()))
             refused.add(claim.key)  # what is only counted holds up nobody: the ledger counts it too
+
+    def overdraw(self, claims: list[Claim]) -> Reservation:
+        """Holds claims whether there is room or not, on the leases that there are: what is spent is known once
+        accounting can be told again."""
+        holds: list[Hold] = []
+        for claim in claims:
+            purse = self._purses.get(claim.key)
+            if purse is not None and (held := purse.hold(claim.amount)) is not None:
+                holds.append(Hold(claim, purse, *held))
+        return Reservation(holds, [OVERDRAWN], overdrawn=True)
 
     def ask_back(self, accounts: list[str]) -> None:
         """Other routers need what lies idle here of these accounts."""
@@ -542,12 +564,10 @@ class Leases:
         holds: list[Hold] = []
         warnings: list[str] = []
         for claim, purse in zip(claims, purses, strict=True):
-            tenure = None if claim.key in refused else purse.hold(claim.amount)
-            if tenure is None:
+            held = None if claim.key in refused else purse.hold(claim.amount)
+            if held is None:
                 continue
-            if claim.unit == pb.CEILING_UNIT_REQUESTS:
-                tenure.settle(claim.amount, claim.amount)
-            holds.append(Hold(claim, purse, tenure))
+            holds.append(Hold(claim, purse, *held))
             standing = purse.standing
             if claim.warns and standing.spent + standing.held >= standing.limit:
                 warnings.append(
@@ -558,7 +578,7 @@ class Leases:
     def _purse(self, claim: Claim) -> Purse:
         purse = self._purses.get(claim.key)
         if purse is None:
-            purse = self._purses[claim.key] = Purse(claim, self._accounting, self._holder)
+            purse = self._purses[claim.key] = Purse(claim, self._accounting, self._holder, self._window_s)
             task = asyncio.create_task(purse.run(), name=f"lease of {claim.key.ceiling}")
             self._tasks[claim.key] = task
             task.add_done_callback(lambda done: self._ended(claim.key, purse, done))
@@ -569,6 +589,14 @@ class Leases:
             del self._purses[key], self._tasks[key]
         if not done.cancelled() and (error := done.exception()) is not None:
             log.error("the care of a lease failed", exc_info=error)
+
+
+def _unavailable(error: grpc.aio.AioRpcError) -> MeshError:
+    """What accounting refuses is its answer; all else means that it, or its store, cannot be asked."""
+    said = MeshError.from_rpc(error, Reason.ACCOUNTING_UNAVAILABLE)
+    if said.reason in (Reason.UNKNOWN_CEILING, Reason.KEY_NOT_ALLOWED, Reason.MESH_TOKEN):
+        return said
+    return MeshError(Reason.ACCOUNTING_UNAVAILABLE, UNREACHABLE[Reason.ACCOUNTING_UNAVAILABLE], retry_after_s=1.0)
 
 
 def _duration(seconds: float) -> Duration:

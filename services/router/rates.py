@@ -81,6 +81,8 @@ class Policies:
 
     budgets: tuple[pb.Budget, ...] = ()
     limits: tuple[pb.Limit, ...] = ()
+    goes_on: bool = False
+    """Whether calls are made while accounting cannot be asked, at the price of limits that may be exceeded."""
 
     def __bool__(self) -> bool:
         return bool(self.budgets or self.limits)

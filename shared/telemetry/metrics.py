@@ -80,6 +80,8 @@ JOURNAL_REFUSED = Counter(names.JOURNAL_REFUSED, "Records that the journal had n
 JOURNAL_DAMAGED = Counter(names.JOURNAL_DAMAGED, "Bytes of the journal that were no record and were set aside.")
 LEDGER_ENTRIES = Counter(names.LEDGER_ENTRIES, "Ledger entries written, by state.", ("state",))
 BUDGET_THRESHOLDS = Counter(names.BUDGET_THRESHOLDS, "Thresholds that budgets reached, in percent.", ("percent",))
+WEBHOOK_DELIVERIES = Counter(names.WEBHOOK_DELIVERIES, "Tries to tell budgets' webhook, by outcome.", ("outcome",))
+UNRESERVED_CALLS = Counter(names.UNRESERVED_CALLS, "Attempts that no budget could be asked for, as a policy says.")
 CEILING_REFUSALS = Counter(names.CEILING_REFUSALS, "Calls that a budget or a limit had no room for.", ("unit",))
 LEASES_CLOSED_IN_DOUBT = Counter(names.LEASES_CLOSED_IN_DOUBT, "Leases that no router returned.")
 EVENT_LOOP_LAG = Histogram(names.EVENT_LOOP_LAG, "How late the event loop wakes.", buckets=names.LAG_BUCKETS)
