@@ -107,10 +107,7 @@ class Purse:
         """Whether so much may be held at once."""
         if self.unknown:
             return True
-        now_s = monotonic()
-        if self._tenure is not None and self._window_s and now_s < self._shared_until_s:
-            self._share(self._tenure, now_s)
-        return self._tenure is not None and self._tenure.room(now_s) >= amount
+        return self._tenure is not None and self._tenure.room(monotonic()) >= amount
 
     def left(self) -> tuple[int, float]:
         """About how much is left of the whole account, and in how many seconds it begins anew."""
@@ -197,16 +194,9 @@ class Purse:
         """Somebody else needs what lies idle here."""
         self._wanted_back = True
         self._shared_until_s = monotonic() + SHARED_S
+        if self._tenure is not None and self._window_s:
+            self._tenure.shares_until_s = self._shared_until_s + self._window_s
         self._poke.set()
-
-    def _share(self, tenure: Tenure, now_s: float) -> None:
-        """Others starve: half of what leaves the window here goes to them, before it is taken again."""
-        held = tenure.held
-        tenure.let_go(now_s)
-        if freed := held - tenure.held:
-            tenure.keep(tenure.granted - (freed + 1) // 2)
-            self._wanted_back = True
-            self._poke.set()
 
     # --- the talk with accounting ---
 
@@ -234,6 +224,9 @@ class Purse:
 
     async def _step(self, now_s: float) -> bool:
         tenure = self._tenure
+        if tenure is not None and tenure.gave_way:
+            await self._renew(tenure, asks=False)
+            return True
         if self._demand and (tenure is None or tenure.room(now_s) < min(self._demand.values())):
             await (self._acquire() if tenure is None else self._renew(tenure, give_back=True))
             return True
@@ -270,6 +263,8 @@ class Purse:
         else:
             if self._past:
                 due_s = min(due_s, now_s + UNSETTLED_EVERY_S)
+            if now_s < tenure.shares_until_s and tenure.window:
+                due_s = min(due_s, tenure.window[0].leaves_s)
             next_s = min(due_s, self._used_s + (FORGET_S if idle_s > IDLE_S else IDLE_S) + 0.01, tenure.period_ends_s)
             await self._wait(max(0.005, next_s - now_s))
         return True
@@ -314,12 +309,13 @@ class Purse:
         self._tenure, self._asked, self._told = tenure, None, (0, 0)
         self._took(tenure, answer.lease, asked_s, round_, need)
 
-    async def _renew(self, tenure: Tenure, *, give_back: bool = False) -> None:
+    async def _renew(self, tenure: Tenure, *, give_back: bool = False, asks: bool = True) -> None:
         self._round += 1
         tenure.sequence += 1
         round_, asked_s, told = self._round, monotonic(), (tenure.used, tenure.held)
         room = tenure.room(asked_s)
-        short = [amount for amount in self._demand.values() if amount > room] if tenure is self._tenure else []
+        asks = asks and tenure is self._tenure
+        short = [amount for amount in self._demand.values() if amount > room] if asks else []
         need = min(short, default=0)
         shared = asked_s < self._shared_until_s
         request = pb.RenewLeaseRequest(
@@ -330,10 +326,13 @@ class Purse:
             held=tenure.held,
             keep=tenure.keep(tenure.used + tenure.held) if give_back else tenure.granted,
             need=need,
-            want=0 if give_back and not need else (sum(self._demand.values()) if shared else self._wish(asked_s)),
+            want=0
+            if not asks or (give_back and not need)
+            else (sum(self._demand.values()) if shared else self._wish(asked_s)),
             wait=_duration(SERVER_WAIT_S if need else 0),
             unsettled_attempt_ids=tenure.unsettled,
         )
+        tenure.gave_way = False
         if tenure.window:
             request.frees.CopyFrom(_duration(max(0.0, tenure.window[0].leaves_s - asked_s)))
         sequence, self._asking_since_s = tenure.sequence, asked_s

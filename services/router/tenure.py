@@ -45,6 +45,10 @@ class Tenure:
     """What is held for attempts whose cost only the ledger will know, and since when."""
     window: deque[Place] = field(default_factory=deque)
     """Of a rate, what is held, in the order in which it leaves."""
+    shares_until_s: float = 0.0
+    """Until then half of what leaves the window is let go of, for others who starve."""
+    gave_way: bool = False
+    """Something was let go of in that way, of which accounting was not told yet."""
 
     def room(self, now_s: float) -> int:
         """How much may be held now."""
@@ -73,10 +77,14 @@ class Tenure:
 
     def let_go(self, now_s: float) -> None:
         """Frees the places whose time is over."""
+        held = self.held
         while self.window and self.window[0].leaves_s <= now_s:
             place = self.window.popleft()
             place.leaves_s = 0.0
             self.settle(place.amount, 0)
+        if held > self.held and now_s < self.shares_until_s:
+            self.keep(self.granted - (held - self.held + 1) // 2)
+            self.gave_way = True
 
     def settle(self, amount: int, used: int) -> None:
         """Ends a hold with what was used."""
