@@ -26,8 +26,8 @@ from modelmuxer.accounting.v1 import accounting_pb2 as pb
 from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceStub
 from modelmuxer.chat.v1.chat_pb2 import USAGE_SOURCE_CACHE
 
-from tests.faults import sabotage
-from tests.faults.callers import Callers
+from tests.faults import ceilings, sabotage
+from tests.faults.callers import Callers, callers_timeout_s
 from tests.faults.checker import History, violations
 from tests.faults.fleet import Fleet, Replica, until
 
@@ -36,6 +36,8 @@ _PAUSE_S = (0.4, 2.5)  # between faults
 _STOP_S = (0.2, 3.0)  # how long a process stands still
 _LONG_STOP_S = (8.0, 35.0)  # now and then, beyond what keepalive and claims wait for
 _LONG_STOPS = 0.1
+_LEASE_TTL_S = 3.0
+_SWEEP_S = 0.5
 _BROKEN_MODEL = "gpt-5.4-mini"  # alias auto's first, so that calls fail over
 
 
@@ -53,6 +55,8 @@ class Result:
     ledger_nanos: int = 0
     before: Counter[str] = field(default_factory=Counter)
     """Differences before the ledger was reconciled, by kind."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Budgets that came to their end, by scope."""
     written: int = 0
     after: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
@@ -70,6 +74,7 @@ class Result:
             f"differences: {_counts(self.before)}",
             "settled by reconcile --write": f"{self.written:,}",
             "differences after": _counts(self.after),
+            "budgets used up": _counts(self.refused),
             "promises broken": str(len(self.broken)),
         }
         width = max(map(len, rows))
@@ -94,8 +99,11 @@ async def run(
     """
     result = Result(seed=seed)
     commands = sabotage.command(bug) if bug else {}
+    longest_call_s = callers_timeout_s() + min(seconds, _LONG_STOP_S[1]) + 2
+    environ = {**_impatient(longest_call_s), **(environ or {})}
     async with Fleet(home, commands=commands, environ=environ) as fleet:
-        load = Callers(fleet.routers, fleet.key, seed)
+        bounds = await ceilings.made(fleet.accounting, fleet.key, seconds)
+        load = Callers(fleet.routers, bounds.keys, seed)
         load.start(callers)
         await _harm(fleet, random.Random(seed), seconds, result.faults if faults else None)
         if not await fleet.at_rest(settle_s):
@@ -104,7 +112,18 @@ async def run(
         result.calls, result.told = load.ended, len(load.told)
         await until(lambda: _settled(fleet), settle_s)
         await _check(fleet, load, result)
+        await _check_ceilings(fleet, bounds, result, longest_call_s)
     return result
+
+
+def _impatient(longest_call_s: float) -> dict[str, str]:
+    """Settings by which leases of the dead close while somebody still looks."""
+    return {
+        "MODELMUXER_LEASE_TTL_S": str(_LEASE_TTL_S),
+        "MODELMUXER_LONGEST_CALL_S": str(longest_call_s),
+        "MODELMUXER_PENDING_TIMEOUT_S": str(int(longest_call_s) + 1),
+        "MODELMUXER_SWEEP_INTERVAL_S": str(_SWEEP_S),
+    }
 
 
 async def _harm(fleet: Fleet, chance: random.Random, seconds: float, faults: Counter[str] | None) -> None:
@@ -177,6 +196,26 @@ async def _check(fleet: Fleet, load: Callers, result: Result) -> None:
     spent = (await _mux(fleet, "spend"))["total_nanos"]
     if spent != bill["total_nanos"]:
         result.broken.append(f"what is reported as spent is {spent}, the bill {bill['total_nanos']} nano-dollars")
+
+
+async def _check_ceilings(fleet: Fleet, bounds: ceilings.Ceilings, result: Result, longest_call_s: float) -> None:
+    """Leases of the dead close once no call can be under way on them, and count what the ledger says; then all is
+    at rest, and the books are audited with all that this brought."""
+    bill = await fleet.ask_simulator("/bill")
+    charged = {call["client_id"]: call["cost_nanos"] for call in bill["calls"]}
+    entries = await _entries(fleet)
+
+    async def at_rest() -> bool:
+        return not ceilings.crossed(await bounds.standing(), entries, charged)
+
+    await until(at_rest, _LEASE_TTL_S + 2 * longest_call_s + 10)
+    standing = await bounds.standing()
+    result.broken += ceilings.crossed(standing, entries, charged)
+    result.refused.update(
+        pb.CeilingScope.Name(each.budget.scope).removeprefix("CEILING_SCOPE_").lower()
+        for each in standing
+        if each.standing.spent >= 0.9 * each.standing.limit > 0
+    )
     audit = await _mux(fleet, "audit")
     result.broken += [f"audit: {each['check']}: {each['subject']}: {each['message']}" for each in audit["findings"]]
 

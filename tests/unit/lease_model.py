@@ -94,6 +94,38 @@ class Lending(RuleBasedStateMachine):
         self._deliver(self.requests[-1])
         self._answer(*self.replies.pop())
 
+    @rule(
+        which=st.integers(0, 2),
+        other=st.integers(0, 2),
+        need=amounts,
+        give_back=st.booleans(),
+        twice=st.booleans(),
+        part=any_one,
+        early=st.booleans(),
+    )
+    def hear_late(
+        self, which: int, other: int, need: int, give_back: bool, twice: bool, part: int, early: bool
+    ) -> None:
+        """While a router waits for its answer its report may come again, and another is lent what there is."""
+        self.ask(which, need, give_back)
+        asked = self.requests[-1]
+        self._deliver(asked)
+        reply = self.replies.pop()
+        for again in (False, True)[: 1 + twice]:
+            if again:
+                self._deliver(asked)
+            if other != which:
+                self.exchange(other, need, give_back=False)
+                self.use(other, part)
+        if early:
+            self.use(which, part)
+        self._answer(*reply)
+        self.use(which, part)
+
+    def use(self, which: int, part: int) -> None:
+        """A router uses some of what there is room for."""
+        raise NotImplementedError
+
     @rule(which=st.integers(0, 2))
     def crash(self, which: int) -> None:
         """Calls that were announced go on; the others never happen, or happen all the same."""
@@ -188,6 +220,10 @@ class Money(Lending):
     @rule(which=st.integers(0, 2), part=any_one)
     def begin(self, which: int, part: int) -> None:
         self._begin(which, part)
+
+    def use(self, which: int, part: int) -> None:
+        if self._begin(which, part):
+            self._announced(self.calls[-1], 0)
 
     def _begin(self, which: int, part: int) -> bool:
         """Holds some of what there is room for."""
@@ -317,7 +353,7 @@ class Rate(Lending):
         """When, where, and how much it may come to."""
 
     @rule(which=st.integers(0, 2), part=any_one)
-    def let_pass(self, which: int, part: int) -> None:
+    def use(self, which: int, part: int) -> None:
         tenure = self.routers[which].tenure
         if tenure is None or (room := tenure.room(self.now_s)) <= 0:
             return
@@ -327,7 +363,7 @@ class Rate(Lending):
     @rule(which=st.integers(0, 2), part=any_one)
     def serve(self, which: int, part: int) -> None:
         self.exchange(which, 1, give_back=False)
-        self.let_pass(which, part)
+        self.use(which, part)
 
     @precondition(lambda self: self.passed)
     @rule(pick=any_one, which=st.integers(0, 2), share=st.integers(0, 100))
