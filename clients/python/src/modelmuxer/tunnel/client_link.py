@@ -209,7 +209,8 @@ class ClientLink(Link):
 
     def forget(self, stream: Stream) -> None:
         super().forget(stream)
-        self._after_call()
+        if self._crowded or self._leaving:
+            self._after_call()
 
     def _after_call(self) -> None:
         if self._crowded:

@@ -135,6 +135,8 @@ class Stream:
 class Carrier:
     """Where a call's frames go: a tunnel, or a plain gRPC call where the peer has no tunnel."""
 
+    loop: asyncio.AbstractEventLoop
+
     def send(self, stream: Stream, message: bytes, *, half_close: bool = False) -> asyncio.Future[None] | None:
         """Sends a message; a future says that it had to wait and when it has left."""
         raise NotImplementedError
@@ -370,8 +372,8 @@ class Link(Carrier):
     async def take_turns(self, frames: Sequence[Frame], take: Callable[[Sequence[Frame]], None]) -> None:
         """Takes a batch's frames, many of them in several turns of the loop.
 
-        What the first ones set going leaves while the rest are still being taken. Taken at once, a full batch would make
-        its answer one full batch too, and the two ends would work by turns: one core's worth of calls where there are two.
+        What the first ones set going leaves while the rest are still being taken. Taken at once, a full batch would
+        make its answer one full batch too, and the two ends would work by turns: one core's worth of calls on two.
         """
         share = max(SHARE_FRAMES, len(self.streams) >> 2)
         if len(frames) <= share:
