@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.router.breaker import Breaker
+from shared.breaker import Breaker
 from services.router.retry_budget import RetryBudget
 
 
