@@ -40,6 +40,12 @@ TOOLS = {
             recipe="tests.tools.mongodb",
             hint="it needs Linux on x86-64, apt with a Debian mirror, and Go; or set MONGODB_URL to a server of yours",
         ),
+        Tool(
+            "redis-server",
+            "7.0-bookworm",
+            recipe="tests.tools.redis_server",
+            hint="install your system's package redis-server; or it needs Linux on x86-64 and apt with a Debian mirror",
+        ),
         Tool("wrk", "any", needed_by_tests=False, hint="install your system's package wrk; only `make bench` uses it"),
     )
 }

@@ -22,7 +22,7 @@ def main() -> int:
 
 
 def _have(tool: Tool) -> bool:
-    if tool.recipe and not tool.cached.exists():
+    if tool.recipe and find(tool.name) is None:
         _build(tool, importlib.import_module(tool.recipe).build)
     if tool.package and not tool.cached.exists() and shutil.which("go"):
         _build(tool, partial(_go_install, tool))
