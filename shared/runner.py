@@ -83,8 +83,8 @@ class App:
 
     @property
     def replica(self) -> str:
-        """This process among the replicas of the mesh: "cache/127.0.0.1:50053"."""
-        return f"{self.name}/{self.address}"
+        """This process among the replicas of the mesh: "cache/127.0.0.1:50053", or by the name that it was given."""
+        return f"{self.name}/{self.settings.replica or self.address}"
 
     @property
     def port(self) -> int:
@@ -178,7 +178,8 @@ async def running(name: str, settings: S, build: Build[S]) -> AsyncIterator[App]
     """
     server = _server(settings)
     address = await _bind(server, settings)
-    tracer = export.start(name, f"{name}/{address}", os.environ) if export.wanted(os.environ) else None
+    replica = f"{name}/{settings.replica or address}"
+    tracer = export.start(name, replica, os.environ) if export.wanted(os.environ) else None
     app = App(name, settings, address, tracer)
     async with app.stack:
         app.stack.push_async_callback(server.stop, None)  # where the start fails, the port is free again

@@ -26,8 +26,6 @@ MASK = "********"
 # Settings of the Performance Guide that no part of this release could obey: the values that ask for nothing, and what
 # to say of any other. A name that some service's settings declare is that service's business.
 MEANINGLESS: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "CACHE_BACKEND": (("memory",), "this release caches in memory only; set CACHE_BACKEND=memory or unset it"),
-    "REDIS_URL": ((), "this release has no part that uses Redis; unset it (responses are cached in memory)"),
     "CELERY_BROKER_URL": ((), "this release has no background worker; unset it"),
     "CELERY_RESULT_BACKEND": ((), "this release has no background worker; unset it"),
     "MAX_WORKERS": (("1",), "each service is one process in this release; set MAX_WORKERS=1 or unset it"),
@@ -206,6 +204,9 @@ class ServiceSettings(Settings):
     )
     metrics_port: int | None = setting(
         None, env="{service}_METRICS_PORT", minimum=0, maximum=65535, help="HTTP port of /metrics; gRPC port + 1000"
+    )
+    replica: str = setting(
+        "", env="REPLICA", help="a name that no other replica of the service has, if its address is not one (0.0.0.0)"
     )
     home: Path = setting(Path(".modelmuxer"), env="HOME", help="folder for keys, journals and the SQLite ledger")
     mesh_token: str | None = setting(

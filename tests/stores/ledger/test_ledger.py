@@ -15,7 +15,7 @@ from services.accounting.audit import Auditor
 from services.accounting.ledger import Amounts
 from services.accounting.lines import added
 from services.accounting.stores import EntryQuery, Position, SpendQuery, Store
-from tests.stores.facts import HOUR_NS, MIDNIGHT_NS, announced, billed, context, outcome, story
+from tests.stores.ledger.facts import HOUR_NS, MIDNIGHT_NS, announced, billed, context, outcome, story
 
 DAY_NS = 24 * HOUR_NS
 
