@@ -25,6 +25,7 @@ async def sweep(store: Store, lending: Lending, *, interval_s: float, pending_ti
             if abandoned or not recounted:
                 await lending.recount()
                 recounted = True
+            await store.tidy(now_ns)
         except Exception:
             log.exception("A sweep failed; the next one tries again")
         else:

@@ -22,8 +22,9 @@ The bound is never more than the model's context: what is longer is refused, and
 effective cap, which is sent upstream. Each token counts at the dearest rate of any row and factor of the price that the
 attempt may meet.
 
-Tools that the provider runs itself (Anthropic's "Server tools", Gemini's "Grounding", OpenAI's "Web search") feed their results back as input, any number of times: they are bounded only if the
-price names them and the request says how often they may be used.
+Tools that the provider runs itself (Anthropic's "Server tools", Gemini's "Grounding", OpenAI's "Web search") feed their
+results back as input, any number of times: they are bounded only if the price names them and the request says how often
+they may be used.
 """
 
 from __future__ import annotations

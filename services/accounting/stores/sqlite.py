@@ -12,7 +12,7 @@ import queue
 import sqlite3
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -26,22 +26,21 @@ from modelmuxer.accounting.v1.accounting_pb2 import (
     SPEND_DIMENSION_PROVIDER,
     SPEND_DIMENSION_TENANT,
     SPEND_DIMENSION_USER,
-    BillingContext,
     Entry,
     EntryState,
     JournalRecord,
     Key,
-    LeaseHold,
     SpendDimension,
 )
 
-from services.accounting import ledger, operations
+from services.accounting import ledger, lines, operations
 from services.accounting.accounts import Account
 from services.accounting.audit import Auditor, Correction
 from services.accounting.keys import StoredKey
 from services.accounting.ledger import Amounts, Attempt, Place
+from services.accounting.lines import Line, SumsKey, added, line_of
 from services.accounting.operations import Answered, Busy, Granted, Operation
-from services.accounting.stores import EntryQuery, PolicyRecord, Spend, SpendQuery, StoreError
+from services.accounting.stores import Change, EntryQuery, PolicyRecord, Spend, SpendQuery, StoreError
 from shared.lockfile import Locked, lock
 from shared.telemetry import metrics
 
@@ -203,36 +202,6 @@ _READERS = 2
 _SWEEP = 500
 
 
-class _Account(NamedTuple):
-    """The row of sums that an entry adds to."""
-
-    hour: int
-    tenant: str
-    user: str
-    key_id: str
-    model: str
-    provider: str
-
-
-class _Line(NamedTuple):
-    """An attempt as it stands in the ledger."""
-
-    attempt: Attempt
-    created_ns: int
-    state: int
-    tenant: str
-    user: str
-    key_id: str
-    request_id: str
-    amounts: Amounts
-
-    @property
-    def account(self) -> _Account:
-        place = self.attempt.place
-        hour = ledger.hour_of(self.created_ns)
-        return _Account(hour, self.tenant, self.user, self.key_id, place.model, place.provider)
-
-
 class SqliteStore:
     """A Store in a SQLite file. Raises StoreError if another process has it or a newer release wrote it."""
 
@@ -270,8 +239,8 @@ class SqliteStore:
     async def audit(self, auditor: Auditor) -> None:
         await self._read(lambda db: _audit(db, auditor))
 
-    async def add_key(self, key: StoredKey, actor: str) -> None:
-        await self._writer.run(lambda db: _add_key(db, key, actor))
+    async def add_key(self, key: StoredKey, actor: str, *, first: bool = False) -> bool:
+        return await self._writer.run(lambda db: _add_key(db, key, actor, first))
 
     async def key_by_sha256(self, sha256: bytes) -> Key | None:
         return await self._read(lambda db: _key_by_sha256(db, sha256))
@@ -325,6 +294,21 @@ class SqliteStore:
 
     async def settled(self, attempt_ids: Sequence[str]) -> dict[str, int]:
         return await self._read(lambda db: _settled(db, list(attempt_ids)))
+
+    @property
+    def shared(self) -> bool:
+        return False
+
+    async def changes(self) -> AsyncIterator[Sequence[Change] | None]:
+        none: tuple[Sequence[Change], ...] = ()
+        for changes in none:
+            yield changes
+
+    async def ask_back(self, account_id: str) -> None:
+        """There is no other process."""
+
+    async def tidy(self, now_ns: int) -> None:
+        """Each step is a transaction, which leaves nothing to finish."""
 
     async def close(self) -> None:
         await asyncio.to_thread(self._writer.stop)
@@ -470,26 +454,24 @@ def _write(db: Connection, told: dict[str, Attempt], now_ns: int) -> None:
     rows: list[tuple[Any, ...]] = []
     corrections: list[tuple[Any, ...]] = []
     holds: list[tuple[str, str, str, int]] = []
-    sums: dict[_Account, Amounts] = {}
+    sums: defaultdict[SumsKey, Amounts] = defaultdict(Amounts)
     states: Counter[int] = Counter()
     for attempt in told.values():
         before = standing.get(attempt.id)
         merged = ledger.merge(before.attempt, attempt) if before else attempt
         if before and merged == before.attempt:
             continue
-        after = _line(merged)
+        after = line_of(merged)
         rows.append(_row(after))
         if merged.context and (before is None or merged.context != before.attempt.context):
-            holds += [(hold.lease_id, attempt.id, hold.account, hold.held_nanos) for hold in _holds(merged.context)]
+            holds += [
+                (hold.lease_id, attempt.id, hold.account, hold.held_nanos) for hold in lines.holds(merged.context)
+            ]
         if before:
-            _add(sums, before.account, before.amounts, -1)
-            if before.state != ENTRY_STATE_PENDING and (before.state, before.amounts.cost_nanos) != (
-                after.state,
-                after.amounts.cost_nanos,
-            ):
-                delta = after.amounts.cost_nanos - before.amounts.cost_nanos
-                corrections.append((attempt.id, now_ns, before.state, after.state, delta))
-        _add(sums, after.account, after.amounts, 1)
+            sums[before.account] = added(sums[before.account], before.amounts, -1)
+        if noted := lines.correction(before, after, now_ns):
+            corrections.append((attempt.id, now_ns, noted.from_state, noted.to_state, noted.delta_nanos))
+        sums[after.account] = added(sums[after.account], after.amounts)
         if before is None or before.state != after.state:
             states[after.state] += 1
     db.executemany(_UPSERT, rows)
@@ -501,33 +483,13 @@ def _write(db: Connection, told: dict[str, Attempt], now_ns: int) -> None:
         metrics.LEDGER_ENTRIES.labels(name).inc(count)
 
 
-def _add(sums: dict[_Account, Amounts], account: _Account, amounts: Amounts, sign: int) -> None:
-    known = sums.get(account, Amounts())
-    sums[account] = Amounts(*(one + sign * other for one, other in zip(known, amounts, strict=True)))
-
-
-def _lines(db: Connection, ids: list[str]) -> Iterator[_Line]:
+def _lines(db: Connection, ids: list[str]) -> Iterator[Line]:
     for start in range(0, len(ids), _PARAMETERS):
         some = ids[start : start + _PARAMETERS]
         yield from map(_line_of, db.execute(f"{_SELECT} WHERE attempt_id IN ({', '.join('?' * len(some))})", some))
 
 
-def _line(attempt: Attempt) -> _Line:
-    entry = ledger.entry(attempt)
-    who = entry.principal
-    return _Line(
-        attempt,
-        attempt.created_ns,
-        entry.state,
-        who.tenant,
-        who.user,
-        who.key_id,
-        entry.request_id,
-        ledger.amounts(entry),
-    )
-
-
-def _row(line: _Line) -> tuple[Any, ...]:
+def _row(line: Line) -> tuple[Any, ...]:
     attempt = line.attempt
     return (
         *(attempt.id, attempt.seen_ns, attempt.announced_ns, attempt.estimated_input_tokens, attempt.context),
@@ -545,7 +507,7 @@ def _row(line: _Line) -> tuple[Any, ...]:
     )
 
 
-def _line_of(row: tuple[Any, ...]) -> _Line:
+def _line_of(row: tuple[Any, ...]) -> Line:
     attempt = Attempt(
         id=row[0],
         seen_ns=row[1],
@@ -560,7 +522,7 @@ def _line_of(row: tuple[Any, ...]) -> _Line:
         billed=row[13],
     )
     created_ns, state, tenant, user, key_id, request_id = row[14:20]
-    return _Line(attempt, created_ns, state, tenant, user, key_id, request_id, Amounts(*row[20:]))
+    return Line(attempt, created_ns, state, tenant, user, key_id, request_id, Amounts(*row[20:]))
 
 
 def _spend(db: Connection, query: SpendQuery) -> list[Spend]:
@@ -648,18 +610,21 @@ def _audit(db: Connection, auditor: Auditor) -> None:
         for attempt_id in corrections:
             auditor.orphan_correction(attempt_id)
         for row in db.execute(f"SELECT hour, tenant, user, key_id, model, provider, {', '.join(_AMOUNTS)} FROM sums"):  # noqa: S608
-            auditor.sum(_Account(*row[:6]), Amounts(*row[6:]))
+            auditor.sum(SumsKey(*row[:6]), Amounts(*row[6:]))
         (auditor.counts["rejected"],) = db.execute("SELECT COUNT(*) FROM rejected").fetchone()
     finally:
         db.execute("ROLLBACK")
 
 
-def _add_key(db: Connection, stored: StoredKey, actor: str) -> None:
+def _add_key(db: Connection, stored: StoredKey, actor: str, first: bool) -> bool:
+    if first and db.execute("SELECT 1 FROM keys").fetchone():
+        return False
     key = stored.key
     created_ns = key.create_time.ToNanoseconds()
     row = (key.id, stored.sha256, key.tenant, created_ns, key.SerializeToString())
     db.execute("INSERT INTO keys (id, sha256, tenant, created_ns, key) VALUES (?, ?, ?, ?, ?)", row)
     db.execute("INSERT INTO audit VALUES (?, ?, 'create_key', ?)", (created_ns, actor, key.id))
+    return True
 
 
 def _key_by_sha256(db: Connection, sha256: bytes) -> Key | None:
@@ -732,10 +697,6 @@ def _operation(db: Connection, key_id: str, operation_id: str) -> Operation | No
 def _keep_operation(db: Connection, each: Operation) -> None:
     row = (each.key_id, each.operation_id, each.body_sha256, each.owner, each.expires_ns, each.answer)
     db.execute("INSERT OR REPLACE INTO operations VALUES (?, ?, ?, ?, ?, ?)", row)
-
-
-def _holds(context: bytes) -> Iterable[LeaseHold]:
-    return BillingContext.FromString(context).holds
 
 
 def _put_policy(db: Connection, policy: PolicyRecord, action: str, actor: str, now_ns: int, new: bool) -> bool:
