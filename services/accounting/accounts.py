@@ -101,9 +101,7 @@ class Account:
     owner: str = ""
     """The key that opened the run; empty for what is no run."""
     closed: int = 0
-    """Used by leases that are forgotten."""
-    folded: bool = False
-    """Leases were forgotten."""
+    """Used by leases that are forgotten, and by attempts that had none."""
     notified_percent: int = 0
     """The greatest threshold of which an event was raised."""
     notified_limit: int = 0
@@ -292,12 +290,12 @@ def fold(account: Account, now_ns: int) -> Account:
         return account
     closed = account.closed + sum(account.leases[lease_id].used for lease_id in old)
     kept = {lease_id: lease for lease_id, lease in account.leases.items() if lease_id not in old}
-    return replace(account, closed=closed, folded=True, leases=kept)
+    return replace(account, closed=closed, leases=kept)
 
 
 def recount_folded(account: Account, remembered: Sequence[str], spent: int) -> Account:
-    """Sets what leases that are forgotten have used to what the ledger says was spent on all but the remembered ones.
-    Nothing if others are remembered by now."""
+    """Sets what leases that are forgotten have used, and attempts that were held on none, to what the ledger says was
+    spent on all but the remembered leases. Nothing if others are remembered by now."""
     return replace(account, closed=spent) if sorted(remembered) == sorted(account.leases) else account
 
 

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from modelmuxer.accounting.v1 import accounting_pb2 as pb
 
 from services.accounting.accounts import NANOS_PER_S, Account
 from shared.errors import MeshError, Reason
+from shared.periods import account_id, period_bounds
 
 EACH = "*"
 DEFAULT_THRESHOLDS = (50, 80, 100)
@@ -47,9 +46,8 @@ class Ceiling:
     def account(self, tenant: str, subject: str, now_ns: int) -> Account:
         """The account, empty yet, that counts now."""
         starts_ns, ends_ns = period_bounds(self.period, self.time_zone, now_ns)
-        parts = (self.id, tenant, subject, str(starts_ns // NANOS_PER_S))
         return Account(
-            id="|".join(quote(part, safe="/= ") for part in parts),
+            id=account_id(self.id, tenant, subject, starts_ns),
             ceiling=self.id,
             tenant=tenant,
             subject=subject,
@@ -94,27 +92,6 @@ def applies(policy: pb.Budget | pb.Limit | pb.Policy, principal: pb.Principal) -
     return bool(own) and policy.subject in (EACH, own)
 
 
-def period_bounds(period: pb.BudgetPeriod, time_zone: str, now_ns: int) -> tuple[int, int]:
-    """When the period that counts now began and when it ends; 0, 0 for one that never ends."""
-    now = datetime.fromtimestamp(now_ns // NANOS_PER_S, ZoneInfo(time_zone or "UTC"))
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-    match period:
-        case pb.BUDGET_PERIOD_HOUR:
-            # Hours are counted in UTC: a zone's clock repeats one of them each autumn.
-            begins = datetime.fromtimestamp(now_ns // NANOS_PER_S // 3600 * 3600, UTC)
-            return _ns(begins), _ns(begins + timedelta(hours=1))
-        case pb.BUDGET_PERIOD_DAY:
-            return _ns(midnight), _ns(midnight + timedelta(days=1))
-        case pb.BUDGET_PERIOD_WEEK:
-            monday = midnight - timedelta(days=midnight.weekday())
-            return _ns(monday), _ns(monday + timedelta(days=7))
-        case pb.BUDGET_PERIOD_MONTH:
-            first = midnight.replace(day=1)
-            return _ns(first), _ns((first + timedelta(days=32)).replace(day=1))
-        case _:
-            return 0, 0
-
-
 def budget_problems(budget: pb.Budget) -> Iterator[MeshError]:
     """What is wrong with a budget; what it leaves out is filled in."""
     budget.mode = budget.mode or pb.BUDGET_MODE_HARD
@@ -157,10 +134,6 @@ def scope_problems(policy: pb.Budget | pb.Limit | pb.Policy) -> Iterator[MeshErr
         yield malformed("subject", 'subject has to be named; "*" stands for each one by itself.')
     elif policy.scope == pb.CEILING_SCOPE_TAG and "=" not in policy.subject:
         yield malformed("subject", 'The subject of a tag is "name=value", or "name=*" for each value by itself.')
-
-
-def _ns(time: datetime) -> int:
-    return int(time.timestamp()) * NANOS_PER_S
 
 
 def malformed(field: str, message: str) -> MeshError:

@@ -20,6 +20,7 @@ from services.accounting.budgets import Ceiling
 from services.accounting.policies import PolicyChanges
 from services.accounting.stores import Store
 from shared.errors import MeshError, Reason
+from shared.periods import account_name
 from shared.telemetry import metrics
 
 MAX_WAIT_S = 1.0
@@ -117,7 +118,11 @@ class Lending:
         if wanted is not None and not wanted:
             return
         ceilings = None if wanted is None else sorted({_ceiling_id(account_id) for account_id in wanted})
-        for account in await self._store.accounts(ceilings):
+        found = await self._store.accounts(ceilings)
+        if wanted is not None:
+            for account_id in wanted - {account.id for account in found}:
+                found += [account] if (account := await self._opened(account_id)) is not None else []
+        for account in found:
             if account.unit == pb.CEILING_UNIT_NANOS and (wanted is None or account.id in wanted):
                 await self._recount_leases(account)
                 await self._recount_folded(account)
@@ -130,9 +135,23 @@ class Lending:
                 counting = partial(accounts.recount, lease_id=lease_id, spent=spent)
                 await self._step(account.id, partial(counting, now_ns=now_ns, longest_call_ns=longest_call_ns))
 
+    async def _opened(self, account_id: str) -> Account | None:
+        """The account of that name, which nobody has borrowed from yet; None if there can be none."""
+        try:
+            name = account_name(account_id)
+            ceiling = await self.ceiling(name.ceiling)
+        except (ValueError, MeshError):
+            return None
+        empty = ceiling.account(name.tenant, name.subject, name.starts_ns or self._now_ns())
+        if empty.id != account_id:
+            return None
+
+        def change(account: Account | None) -> tuple[Account, Account]:
+            return account or empty, account or empty
+
+        return await self._store.change_account(account_id, change)
+
     async def _recount_folded(self, account: Account) -> None:
-        if not account.folded:
-            return
         remembered = list(account.leases)
         spent = await self._store.account_spend(account.id, besides=remembered)
         if spent != account.closed:

@@ -25,10 +25,12 @@ from services.accounting.policy_book import PolicyBook
 from services.accounting.stores import EntryQuery, Position, Spend, SpendQuery, Store
 from shared.errors import MeshError, Reason
 from shared.interceptors import Context
+from shared.periods import UNLENT
 
 _DEFAULT_PAGE = 100
 _MAX_PAGE = 1000
 _MAX_ID_CHARS = 512
+_UNLENT = UNLENT.encode()  # most contexts need not be read for it
 _LONGEST_WAIT_S = 600.0
 _LONGEST_CLAIM_S = 3600
 
@@ -334,14 +336,18 @@ class AdminServicer(AdminServiceServicer):
 
 
 def _late_accounts(records: Iterable[pb.JournalRecord], before_ns: int) -> set[str]:
-    """Accounts of attempts whose leases may have closed by what the ledger said before these records came."""
+    """Accounts of attempts that were held on no lease, or whose leases may have closed by what the ledger said before
+    these records came."""
     found: set[str] = set()
     for record in records:
         kind = record.WhichOneof("fact")
-        if kind in ("announced", "outcome", "observed") and record.time.ToNanoseconds() < before_ns:
+        if kind not in ("announced", "outcome", "observed"):
+            continue
+        billing, late = getattr(record, kind).billing_context, record.time.ToNanoseconds() < before_ns
+        if late or _UNLENT in billing:
             with suppress(DecodeError):
-                context = pb.BillingContext.FromString(getattr(record, kind).billing_context)
-                found.update(hold.account for hold in context.holds)
+                holds = pb.BillingContext.FromString(billing).holds
+                found.update(hold.account for hold in holds if late or hold.lease_id == UNLENT)
     return found
 
 

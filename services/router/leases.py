@@ -13,7 +13,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING
 
 import grpc
@@ -25,6 +25,7 @@ from modelmuxer.chat.v1.chat_pb2 import RateLimit
 from services.router.rates import AccountKey, Claim
 from services.router.tenure import SCALE_S, Place, Tenure
 from shared.errors import UNREACHABLE, MeshError, Reason
+from shared.periods import UNLENT, account_id, period_bounds
 
 if TYPE_CHECKING:
     from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceAsyncStub
@@ -419,8 +420,10 @@ class Hold:
 class Reservation:
     """What one attempt holds, on every ceiling that it is subject to. It is settled once."""
 
-    def __init__(self, holds: list[Hold], warnings: list[str], *, overdrawn: bool = False) -> None:
+    def __init__(self, holds: list[Hold], warnings: list[str], unlent: list[Claim], *, overdrawn: bool = False) -> None:
+        """`unlent` are claims on money of which no lease could be had: they count once the ledger hears of them."""
         self._holds = holds
+        self._unlent = unlent
         self.warnings = warnings
         self._overdrawn = overdrawn
 
@@ -431,7 +434,7 @@ class Reservation:
             pb.LeaseHold(lease_id=hold.tenure.id, account=hold.tenure.account, held_nanos=hold.claim.amount)
             for hold in self._holds
             if hold.claim.is_money
-        ]
+        ] + [pb.LeaseHold(lease_id=UNLENT, account=_account(claim), held_nanos=claim.amount) for claim in self._unlent]
 
     @property
     def rate_limits(self) -> list[RateLimit]:
@@ -527,17 +530,20 @@ class Leases:
                 raise MeshError(Reason.ACCOUNTING_UNAVAILABLE, UNREACHABLE[Reason.ACCOUNTING_UNAVAILABLE])
             if claim.enforced:
                 raise Exhausted(Refusal(claim, purse.standing, again is False, purse.frees_s()))
-            refused.add(claim.key)  # what is only counted holds up nobody: the ledger counts it too
+            refused.add(claim.key)  # what is only counted holds up nobody: the ledger counts it by itself
 
     def overdraw(self, claims: list[Claim]) -> Reservation:
         """Holds claims whether there is room or not, on the leases that there are: what is spent is known once
         accounting can be told again."""
         holds: list[Hold] = []
+        unlent: list[Claim] = []
         for claim in claims:
             purse = self._purses.get(claim.key)
             if purse is not None and (held := purse.hold(claim.amount)) is not None:
                 holds.append(Hold(claim, purse, *held))
-        return Reservation(holds, [OVERDRAWN], overdrawn=True)
+            elif claim.budget is not None:
+                unlent.append(claim)
+        return Reservation(holds, [OVERDRAWN], unlent, overdrawn=True)
 
     def ask_back(self, accounts: list[str]) -> None:
         """Other routers need what lies idle here of these accounts."""
@@ -561,10 +567,13 @@ class Leases:
 
     def _hold(self, claims: list[Claim], purses: list[Purse], refused: set[AccountKey]) -> Reservation:
         holds: list[Hold] = []
+        unlent: list[Claim] = []
         warnings: list[str] = []
         for claim, purse in zip(claims, purses, strict=True):
             held = None if claim.key in refused else purse.hold(claim.amount)
             if held is None:
+                if claim.budget is not None and not purse.unknown:
+                    unlent.append(claim)
                 continue
             holds.append(Hold(claim, purse, *held))
             standing = purse.standing
@@ -572,7 +581,7 @@ class Leases:
                 warnings.append(
                     f"Budget {claim.key.ceiling} is exceeded: {standing.spent} of {standing.limit} nano-dollars."
                 )
-        return Reservation(holds, warnings)
+        return Reservation(holds, warnings, unlent)
 
     def _purse(self, claim: Claim) -> Purse:
         purse = self._purses.get(claim.key)
@@ -588,6 +597,13 @@ class Leases:
             del self._purses[key], self._tasks[key]
         if not done.cancelled() and (error := done.exception()) is not None:
             log.error("the care of a lease failed", exc_info=error)
+
+
+def _account(claim: Claim) -> str:
+    budget = claim.budget
+    assert budget is not None  # noqa: S101 - only claims on money are counted without a lease
+    starts_ns, _ = period_bounds(budget.period, budget.time_zone, time_ns())
+    return account_id(budget.id, claim.key.tenant, claim.key.subject, starts_ns)
 
 
 def _unavailable(error: grpc.aio.AioRpcError) -> MeshError:

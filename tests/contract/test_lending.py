@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from modelmuxer.accounting.v1 import accounting_pb2 as pb
 from modelmuxer.accounting.v1 import accounting_pb2_grpc
 
+from services.accounting import accounts
 from services.accounting.__main__ import build
 from services.accounting.settings import AccountingSettings
 from services.router.leases import WINDOW_S, Exhausted, Leases
@@ -55,8 +58,9 @@ class Bank:
 
 
 @asynccontextmanager
-async def bank(home: Path, routers: int = ROUTERS, window_s: float = WINDOW_S) -> AsyncIterator[Bank]:
+async def bank(home: Path, routers: int = ROUTERS, window_s: float = WINDOW_S, **settings: str) -> AsyncIterator[Bank]:
     environ = {"MODELMUXER_HOME": str(home), "MODELMUXER_ACCOUNTING_PORT": "0", "MODELMUXER_DRAIN_WAIT_S": "0"}
+    environ |= {f"MODELMUXER_{name}": value for name, value in settings.items()}
     async with AsyncExitStack() as stack:
         app = await stack.enter_async_context(running("accounting", AccountingSettings.load(environ), build))
         stubs = []
@@ -253,3 +257,73 @@ async def test_an_attempt_whose_cost_nobody_told_is_held_until_the_ledger_knows(
         await town.accounting.Record(pb.RecordRequest(records=[record]))
         (await town.routers[0].reserve([claim(budget, 600)], 5)).settle("att_next", 0, 0)
         assert (await town.at_rest()).spent == 42
+
+
+@pytest.mark.parametrize("kind", ["corrected", "told"])
+async def test_what_the_ledger_learns_long_after_a_lease_has_closed_reaches_its_account(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a bill, or by a journal that was found weeks later."""
+    monkeypatch.setattr(accounts, "FOLD_AFTER_NS", 0)
+    async with bank(tmp_path, routers=1, SWEEP_INTERVAL_S="0.05", LONGEST_CALL_S="1") as town:
+        budget = await town.budget(limit_nanos=1000)
+        held = await town.routers[0].reserve([claim(budget, 600)], 1)
+        context = pb.BillingContext(principal=pb.Principal(tenant="acme"), holds=held.money)
+        context.price.rows.add(input=1_000_000, output=1_000_000)
+        await town.accounting.Record(pb.RecordRequest(records=[ended("att_1", context, 40)]))
+        held.settle("att_1", 40, 40)
+        await town.routers[0].close()
+
+        async def folded() -> bool:
+            with sqlite3.connect(f"file:{tmp_path / 'ledger.sqlite'}?mode=ro", uri=True) as db:
+                account = json.loads(db.execute("SELECT document FROM accounts").fetchone()[0])
+            return not account["leases"]
+
+        await eventually(folded)
+        assert (await town.standing()).spent == 40
+        if kind == "corrected":
+            billed = pb.Billed(cost_nanos=25, input_tokens=25)
+            correction = pb.Correction(attempt_id="att_1", billed=billed)
+            await town.accounting.PostCorrections(pb.PostCorrectionsRequest(corrections=[correction]))
+            assert (await town.standing()).spent == 25
+        else:
+            late = ended("att_2", context, 50, age_s=accounts.LATE_NS / 1e9 + 60)
+            await town.accounting.Record(pb.RecordRequest(records=[late]))
+            assert (await town.standing()).spent == 90
+            await town.accounting.Record(pb.RecordRequest(records=[late]))
+            assert (await town.standing()).spent == 90
+
+
+async def test_what_no_lease_could_be_had_for_is_counted_when_the_ledger_hears_of_it(tmp_path: Path) -> None:
+    """A soft budget holds up nobody, though accounting is away; what was spent of it is known to it afterwards."""
+    async with bank(tmp_path, routers=1) as town:
+        soft = await town.budget(limit_nanos=1000, mode=pb.BUDGET_MODE_SOFT, period=pb.BUDGET_PERIOD_MONTH)
+        away = Leases(accounting_pb2_grpc.AccountingServiceStub(connect("127.0.0.1:1", 2**20)), holder="away")
+        counted = replace(claim(soft, 600), enforced=False, budget=soft)
+        held = await away.reserve([counted], 1)
+        context = pb.BillingContext(principal=pb.Principal(tenant="acme"), holds=held.money)
+        context.price.rows.add(input=1_000_000, output=1_000_000)
+        announced = pb.Announced(billing_context=context.SerializeToString())
+        record = pb.JournalRecord(id="att_1/announced", attempt_id="att_1", announced=announced)
+        record.time.GetCurrentTime()
+        await town.accounting.Record(pb.RecordRequest(records=[record]))
+        assert (await town.standing()).spent == 600  # until its end is known it counts at its worst
+        await town.accounting.Record(pb.RecordRequest(records=[ended("att_1", context, 40)]))
+        assert (await town.standing()).spent == 40
+        await away.close()
+
+
+def ended(attempt_id: str, context: pb.BillingContext, tokens: int, age_s: float = 0) -> pb.JournalRecord:
+    """An attempt's end, of which the provider did not say what it had used."""
+    outcome = pb.Outcome(billing_context=context.SerializeToString(), status="CANCELLED")
+    outcome.usage.input_tokens = tokens
+    record = pb.JournalRecord(id=f"{attempt_id}/outcome", attempt_id=attempt_id, outcome=outcome)
+    record.time.FromNanoseconds(time.time_ns() - int(age_s * 1e9))
+    return record
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    deadline = time.monotonic() + 30
+    while not await condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)

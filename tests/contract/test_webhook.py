@@ -45,7 +45,7 @@ class Receiver:
 
     async def until(self, status: int, count: int = 1) -> list[dict[str, Any]]:
         """What was heard while it answered so, once there is enough of it; every signature is checked."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while len(found := [each for each in self.heard if each[0] == status]) < count:
             assert time.monotonic() < deadline, self.heard
             await asyncio.sleep(0.02)
@@ -103,7 +103,7 @@ async def spend(client: Accounting, budget: pb.Budget, nanos: int) -> None:
     lease = pb.AcquireLeaseRequest(
         lease_id=f"lease_{secrets.token_hex(4)}", ceiling=budget.id, tenant="acme", holder="r", need=nanos, want=nanos
     )
-    lent = (await client.rpc.AcquireLease(lease)).lease
+    lent = (await client.rpc.AcquireLease(lease, wait_for_ready=True, timeout=30)).lease
     await client.rpc.RenewLease(
         pb.RenewLeaseRequest(account=lent.account, lease_id=lent.id, sequence=1, used=nanos, keep=nanos)
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import signal
@@ -29,9 +28,9 @@ from modelmuxer.chat.v1.chat_pb2 import USAGE_SOURCE_CACHE
 from tests.faults import ceilings, sabotage
 from tests.faults.callers import Callers, callers_timeout_s
 from tests.faults.checker import History, violations
-from tests.faults.fleet import Fleet, Replica, until
+from tests.faults.fleet import Fleet, Replica, StoreServer, until
+from tests.tools import TOOLS
 
-_MUX = Path(sys.executable).with_name("mux")
 _PAUSE_S = (0.4, 2.5)  # between faults
 _STOP_S = (0.2, 3.0)  # how long a process stands still
 _LONG_STOP_S = (8.0, 35.0)  # now and then, beyond what keepalive and claims wait for
@@ -46,6 +45,7 @@ class Result:
     """What a run found."""
 
     seed: int
+    store: str
     faults: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
     told: int = 0
@@ -65,7 +65,7 @@ class Result:
     def table(self) -> str:
         """The run as a Markdown table."""
         rows = {
-            "seed": str(self.seed),
+            "seed, store": f"{self.seed}, {self.store}",
             "faults": _counts(self.faults),
             "calls by callers": f"{self.calls.total():,} ({_counts(self.calls)})",
             "attempts billed": f"{self.billed:,}, whole to their callers: {self.told:,}",
@@ -92,16 +92,17 @@ async def run(
     bug: str = "",
     settle_s: float = 90.0,
     environ: Mapping[str, str] | None = None,
+    store: str = "sqlite",
 ) -> Result:
     """Runs the mesh under load and faults for so long, lets the dust settle, and checks. `bug` is one of sabotage's.
 
     What has not settled after `settle_s` counts as lost.
     """
-    result = Result(seed=seed)
+    result = Result(seed=seed, store=store)
     commands = sabotage.command(bug) if bug else {}
     longest_call_s = callers_timeout_s() + min(seconds, _LONG_STOP_S[1]) + 2
     environ = {**_impatient(longest_call_s), **(environ or {})}
-    async with Fleet(home, commands=commands, environ=environ) as fleet:
+    async with Fleet(home, commands=commands, environ=environ, store=store) as fleet:
         bounds = await ceilings.made(fleet.accounting, fleet.key, seconds)
         load = Callers(fleet.routers, bounds.keys, seed)
         load.start(callers)
@@ -142,7 +143,7 @@ async def _harm(fleet: Fleet, chance: random.Random, seconds: float, faults: Cou
             name = "simulator"
             await _break_model(fleet, chance)
         else:
-            replica = chance.choice(sorted(fleet.replicas.values(), key=lambda each: each.name))
+            replica = chance.choice(fleet.victims)
             name = replica.name
             stopped_s = min(chance.uniform(*(_LONG_STOP_S if chance.random() < _LONG_STOPS else _STOP_S)), remaining_s)
             if not replica.send(signal.SIGKILL if kind == "kill" else signal.SIGSTOP):
@@ -156,7 +157,7 @@ async def _harm(fleet: Fleet, chance: random.Random, seconds: float, faults: Cou
     await fleet.ask_simulator("/behaviour", "DELETE")
 
 
-async def _go_on(replica: Replica, after_s: float) -> None:
+async def _go_on(replica: Replica | StoreServer, after_s: float) -> None:
     await asyncio.sleep(after_s)
     replica.send(signal.SIGCONT)
 
@@ -186,14 +187,14 @@ async def _check(fleet: Fleet, load: Callers, result: Result) -> None:
     result.states = Counter(pb.EntryState.Name(each.state).removeprefix("ENTRY_STATE_").lower() for each in entries)
     result.broken += violations(History(told=load.told, bill=bill["calls"], entries=entries))
     result.broken += [f"{path.name} still holds records" for path in await fleet.drained()]
-    found = await _mux(fleet, "reconcile", "--write")
+    found = await fleet.mux("reconcile", "--write")
     result.before, result.written = _kinds(found), found["written"]
     result.broken += [f"not the bill's to settle: {each}" for each in found["differences"] if not each["settles"]]
-    again = await _mux(fleet, "reconcile", "--write")
+    again = await fleet.mux("reconcile", "--write")
     result.after = _kinds(again)
     if again["differences"] or again["written"] or again["ledger_nanos"] != again["bill_nanos"]:
         result.broken.append(f"ledger and bill differ after reconcile --write: {again}")
-    spent = (await _mux(fleet, "spend"))["total_nanos"]
+    spent = (await fleet.mux("spend"))["total_nanos"]
     if spent != bill["total_nanos"]:
         result.broken.append(f"what is reported as spent is {spent}, the bill {bill['total_nanos']} nano-dollars")
 
@@ -216,7 +217,7 @@ async def _check_ceilings(fleet: Fleet, bounds: ceilings.Ceilings, result: Resul
         for each in standing
         if each.standing.spent >= 0.9 * each.standing.limit > 0
     )
-    audit = await _mux(fleet, "audit")
+    audit = await fleet.mux("audit")
     result.broken += [f"audit: {each['check']}: {each['subject']}: {each['message']}" for each in audit["findings"]]
 
 
@@ -234,20 +235,6 @@ async def _entries(fleet: Fleet) -> list[pb.Entry]:
             request.page_token = page.next_page_token
 
 
-async def _mux(fleet: Fleet, *arguments: str) -> Any:
-    process = await asyncio.create_subprocess_exec(
-        *(str(_MUX), *arguments, "--json"),
-        env=fleet.mux_environ(),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    said, error = await process.communicate()
-    try:
-        return json.loads(said)
-    except ValueError:
-        raise RuntimeError(f"mux {' '.join(arguments)}: {error.decode() or said.decode()}") from None
-
-
 def _kinds(found: Mapping[str, Any]) -> Counter[str]:
     return Counter(each["kind"] for each in found["differences"])
 
@@ -262,7 +249,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=180.0, help="how long to do harm (default %(default)s)")
     parser.add_argument("--seed", type=int, help="of the schedule and the load; a new one if none is given")
     parser.add_argument("--callers", type=int, default=24, help="how many call at a time (default %(default)s)")
-    parser.add_argument("--store", choices=("sqlite",), default="sqlite", help="where the ledger is kept")
+    parser.add_argument("--store", choices=("sqlite", "mongodb"), default="sqlite", help="where the ledger is kept")
     parser.add_argument(
         "--bug", choices=sorted(sabotage.BUGS), default="", help="give a service a bug: has to be found"
     )
@@ -270,11 +257,12 @@ def main() -> None:
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
-    environ = {"MODELMUXER_LEDGER_STORE": options.store}
+    if options.store == "mongodb" and not TOOLS["mongodb"].cached.exists():
+        parser.error("MongoDB's server is not there: `make tools` builds it.")
     with tempfile.TemporaryDirectory() as folder:
         home = (options.home or Path(folder)) / "home"
         running = run(
-            home, seed=seed, seconds=options.seconds, callers=options.callers, bug=options.bug, environ=environ
+            home, seed=seed, seconds=options.seconds, callers=options.callers, bug=options.bug, store=options.store
         )
         result = asyncio.run(running)
     print(result.table())

@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from tests.performance import hop, profiler, report
+from tests.performance import hop, money, profiler, report
 from tests.performance.collector import collecting
 from tests.performance.load import Load, Measured, grpc_callers, http_callers
 from tests.performance.suites import QUICK, SUITES, Case, Scale
@@ -29,7 +29,9 @@ from tests.performance.targets import Target, targets
 
 _HOP = "hop"  # one call's way between two processes: no mesh, no floor, its own pairs
 _PROFILE = "profile"  # where the mesh's CPU goes: watched from outside, nothing beside it
-_KNOWN = [*SUITES, _HOP, _PROFILE]
+_MONEY = "money"  # the ledger, budgets and leases on against off: two meshes of its own
+_KNOWN = [*SUITES, _HOP, _PROFILE, _MONEY]
+_UNASKED = [name for name in _KNOWN if name not in (_PROFILE, _MONEY)]
 _WARM_UP = 0.2  # of a turn
 _MOST = 0.99
 _RUN = {"http": http_callers.run, "grpc": grpc_callers.run}
@@ -90,7 +92,7 @@ def main() -> None:
     console = Console(stderr=True)
     seconds = 0.3 if arguments.quick else arguments.seconds
     scale = QUICK if arguments.quick else Scale()
-    suites = arguments.suites or [name for name in _KNOWN if name != _PROFILE]
+    suites = arguments.suites or _UNASKED
     cases = [case for name in suites if name in SUITES for case in SUITES[name](scale)]
     metadata = report.metadata(seconds=seconds, tracing=arguments.tracing, transport=arguments.transport)
     environ = {"MODELMUXER_MESH_TRANSPORT": arguments.transport}
@@ -107,6 +109,11 @@ def main() -> None:
             row = profiler.measure(bench.targets["mesh"], bench.callers, seconds=2 * seconds, callers=scale.callers[-1])
         rows.append(row)
         shown += profiler.tables(row)
+    if _MONEY in suites:
+        plan = money.Plan(seconds=seconds, callers=(4,), turns=1) if arguments.quick else money.Plan(seconds=seconds)
+        made = money.measure(plan)
+        rows += made
+        shown += report.tables(made, title=f"{title}; req/s of the mesh without a ledger")
     if _HOP in suites:
         rows += hop.measure(
             hop.Plan(seconds=seconds, callers=(2,)) if arguments.quick else hop.Plan(seconds=seconds / 5)
@@ -158,7 +165,10 @@ def _line(made: report.Row) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.performance", description=__doc__)
     parser.add_argument(
-        "suites", nargs="*", metavar="suite", help=f"which to run (default all but {_PROFILE}): {', '.join(_KNOWN)}"
+        "suites",
+        nargs="*",
+        metavar="suite",
+        help=f"which to run (default all but {_PROFILE} and {_MONEY}): {', '.join(_KNOWN)}",
     )
     parser.add_argument("--seconds", type=float, default=5.0, help="per case and target (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a third of a second each: shows that it runs, no more")

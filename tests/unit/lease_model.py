@@ -311,9 +311,8 @@ class Money(Lending):
         assert self.account.committed == self.account.spent
         for lease_id in self.ledger:
             self.ledger[lease_id] //= 2  # the bill comes
-        if self.account.folded:
-            late = sum(nanos for lease_id, nanos in self.ledger.items() if lease_id not in self.account.leases)
-            self.account = accounts.recount_folded(self.account, list(self.account.leases), late)
+        late = sum(nanos for lease_id, nanos in self.ledger.items() if lease_id not in self.account.leases)
+        self.account = accounts.recount_folded(self.account, list(self.account.leases), late)
         self.sweep()
         assert self.account.spent == sum(self.ledger.values())
 
