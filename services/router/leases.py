@@ -560,10 +560,11 @@ class Leases:
 
     async def close(self) -> None:
         """Returns what can be returned."""
-        for task in self._tasks.values():
+        purses, tasks = list(self._purses.values()), list(self._tasks.values())  # they go as their tasks end
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        await asyncio.gather(*(purse.close() for purse in self._purses.values()))
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(purse.close() for purse in purses))
 
     def _hold(self, claims: list[Claim], purses: list[Purse], refused: set[AccountKey]) -> Reservation:
         holds: list[Hold] = []

@@ -113,7 +113,7 @@ async def test_where_calls_cost_less_than_their_worst_case_nearly_all_of_the_mon
             nonlocal spent
             while True:
                 try:
-                    held = await router.reserve([claim(budget, 100)], 10)
+                    held = await router.reserve([claim(budget, 100)], 60)
                 except Exhausted as exhausted:
                     finals.add(exhausted.refusal.final)
                     return
