@@ -17,6 +17,7 @@ import grpc
 from modelmuxer.accounting.v1.accounting_pb2 import SCOPE_CHAT, CacheHit, JournalRecord
 from modelmuxer.cache.v1.cache_pb2 import CacheKey, LookupResponse
 from modelmuxer.chat.v1.chat_pb2 import CacheInfo, ChatEvent, ChatRequest, ChatResponse
+from modelmuxer.embedding.v1.embedding_pb2 import EmbedRequest, EmbedResponse
 from modelmuxer.provider.v1 import provider_pb2
 from modelmuxer.router.v1 import router_pb2
 
@@ -25,6 +26,7 @@ from services.router.attempts import PROVIDER_WIDE, Attempt, Order, billing_cont
 from services.router.cache_key import answer_digest, body_digest
 from services.router.call import Call, mint_attempt_id
 from services.router.decisions import Decisions
+from services.router.embedder import Embedder
 from services.router.leases import Reservation
 from services.router.observation import Observation
 from services.router.operations import Operations, check_operation_id
@@ -83,6 +85,14 @@ class Engine:
         self._journal = journal
         self._reservations = reservations
         self._retries = RetryBudget()
+        self._embedder = Embedder(
+            settings=settings,
+            live=live,
+            proxy=proxy,
+            journal=journal,
+            reservations=reservations,
+            retries=self._retries,
+        )
         self._decisions = Decisions(ttl_s=settings.routing_cache_ttl_s if settings.enable_routing_cache else 0)
 
     def use(self, catalogue: Catalogue) -> None:
@@ -132,6 +142,12 @@ class Engine:
         walk = self._begin(call, chat)
         self._choose(walk)
         return router_pb2.ExplainResponse(decision=walk.decision())
+
+    async def embed(self, call: Call, request: EmbedRequest) -> EmbedResponse:
+        """Vectors of texts. Cancelling it cancels the provider's call."""
+        self._authorise(call)
+        check_operation_id(call.operation_id)
+        return await self._embedder.embed(self._catalogue, call, request)
 
     async def list_models(self, call: Call) -> router_pb2.ListModelsResponse:
         """What the caller's key may name."""

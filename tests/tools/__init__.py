@@ -14,11 +14,13 @@ import pytest
 
 @dataclass(frozen=True)
 class Tool:
-    """A program of a pinned version. Without a Go package it comes from the system's own packages."""
+    """A program of a pinned version: a Go package, or what a module of this folder builds; else the system's own."""
 
     name: str
     version: str
     package: str = ""
+    recipe: str = ""
+    """A module with `build(folder)`, which puts the program, or a folder of its name, into a folder."""
     needed_by_tests: bool = True
     on_request: bool = False
     """Not among what `make tools` builds unasked, because it takes too long."""
@@ -39,6 +41,18 @@ TOOLS = {
         Tool("helm", "v3.22.0", "helm.sh/helm/v3/cmd/helm", hint=GO),
         Tool("kubeconform", "v0.8.0", "github.com/yannh/kubeconform/cmd/kubeconform", hint=GO),
         Tool(
+            "mongodb",
+            "ferretdb-2.7.0",
+            recipe="tests.tools.mongodb",
+            hint="it needs Linux on x86-64, apt with a Debian mirror, and Go; or set MONGODB_URL to a server of yours",
+        ),
+        Tool(
+            "redis-server",
+            "7.0-bookworm",
+            recipe="tests.tools.redis_server",
+            hint="install your system's package redis-server; or it needs Linux on x86-64 and apt with a Debian mirror",
+        ),
+        Tool(
             "promtool",
             "v0.316.0",
             "github.com/prometheus/prometheus/cmd/promtool",
@@ -46,7 +60,7 @@ TOOLS = {
             on_request=True,
             hint="`make tools TOOL=promtool` builds it, in some 20 minutes",
         ),
-        Tool("schemas", "v1.34.4-1", hint=GO),  # a folder: what tests.tools.schemas writes
+        Tool("schemas", "v1.34.4-1", recipe="tests.tools.schemas", hint=GO),
         Tool("wrk", "any", needed_by_tests=False, hint="install your system's package wrk; only `make bench` uses it"),
     )
 }

@@ -37,10 +37,13 @@ DOWNLOAD_TIMEOUT_S = 900
 Schema = dict[str, Any]
 
 
-def write(folder: Path) -> None:
-    """Writes `<kind>-<group>-<version>.json` for every kind, as kubeconform looks for them, and `compose-spec.json`."""
+def build(folder: Path) -> None:
+    """Writes `schemas/<kind>-<group>-<version>.json` for every kind, as kubeconform looks for them, and
+    `schemas/compose-spec.json`."""
+    schemas = folder / "schemas"
+    schemas.mkdir()
     for name, schema in _schemas():
-        (folder / f"{name}.json").write_text(json.dumps(schema))
+        (schemas / f"{name}.json").write_text(json.dumps(schema))
 
 
 def _schemas() -> Iterator[tuple[str, Schema]]:
