@@ -85,6 +85,24 @@ class Release:
         container = self.pod(name)["spec"]["containers"][0]
         return {each["name"]: each.get("value", each.get("valueFrom")) for each in container["env"]}
 
+    def resolved(self, name: str) -> dict[str, str]:
+        """The same with what the kubelet puts in: the Secrets of this release, and the pod's name."""
+        return {variable: self._value(value) for variable, value in self.environ(name).items()}
+
+    def _value(self, value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        if "fieldRef" in value:
+            return "the-pods-name"
+        wanted = value["secretKeyRef"]
+        return str(self.one("Secret", _short(wanted["name"]))["stringData"][wanted["key"]])
+
+    def replicas(self, name: str) -> int:
+        """The least replicas of a service."""
+        scaled = self.all("HorizontalPodAutoscaler")
+        workload = {**self.all("Deployment"), **self.all("StatefulSet")}[name]
+        return int(scaled[name]["spec"]["minReplicas"] if name in scaled else workload["spec"]["replicas"])
+
 
 def _short(name: str) -> str:
     return name.removeprefix("mux-modelmuxer").removeprefix("-")

@@ -13,6 +13,7 @@ import yaml
 from charts import values_table
 from shared.settings import PORTS, unknown_variables
 from tests.chart.charts import CHART, EXAMPLES, KEDA, Release, RenderError, helm, template
+from tests.mesh.mesh import ROOT
 from tests.tools import requires_tool
 
 pytestmark = requires_tool("helm")
@@ -32,6 +33,7 @@ HOPS: dict[str, set[str]] = {  # who calls whom, in the architecture's map
     "redis": set(),
     "mongodb": set(),
 }
+REDIS: dict[str, Any] = {"stores": {"cache": "redis"}, "redis": {"enabled": True}}
 MONGODB: dict[str, Any] = {"stores": {"ledger": "mongodb"}, "mongodb": {"enabled": True}}
 
 
@@ -180,17 +182,18 @@ def test_a_roll_out_takes_no_replica_before_its_successor_is_ready(release: Rele
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("values", [{}, REDIS], ids=["embedded stores", "Redis"])
 @pytest.mark.parametrize("name", MESH)
-def test_each_service_takes_the_environment_that_it_is_given(name: str) -> None:
+def test_each_service_takes_the_environment_that_it_is_given(name: str, values: dict[str, Any]) -> None:
     """The service's own settings class reads what the chart writes: a renamed variable would be refused here."""
     module = name.replace("-", "_")
     settings = importlib.import_module(f"services.{module}.settings")
     (own,) = (each for each in vars(settings).values() if getattr(each, "service", "") == module)
-    release = Release({"telemetry": {"otlpEndpoint": "http://collector:4317"}})
-    environ = {key: value if isinstance(value, str) else "x" * 43 for key, value in release.environ(name).items()}
+    environ = Release({"telemetry": {"otlpEndpoint": "http://collector:4317"}, **values}).resolved(name)
     loaded = own.load(environ)
     assert unknown_variables(environ) == []
-    assert (loaded.replica, loaded.mesh_token, loaded.port) == ("x" * 43, "x" * 43, PORTS[module])
+    assert (loaded.replica, loaded.port) == ("the-pods-name", PORTS[module])
+    assert len(loaded.mesh_token) == 43
     for called in HOPS[name] & set(MESH):
         port = PORTS[called.replace("-", "_")]
         assert getattr(loaded, f"{called.replace('-', '_')}_address") == f"mux-modelmuxer-{called}:{port}"
@@ -505,3 +508,27 @@ def _components(rules: list[dict[str, Any]], side: str) -> list[str]:
         for peer in rule.get(side, [])
         if "podSelector" in peer
     ]
+
+
+# --- the capacity plan -----------------------------------------------------------------------------------------------
+def test_the_capacity_plan_is_what_the_guides_examples_ask_for() -> None:
+    plan = (ROOT / "docs" / "capacity.md").read_text()
+    releases = [Release(files=[CHART / "examples" / f"{rate}-per-minute.yaml"]) for rate in ("1000", "5000", "50000")]
+    asked = [_requested(release) for release in releases]
+    columns = " | ".join(f"{cpu:.3g} vCPU, {gib:.1f} GiB" for cpu, gib in asked)
+    assert f"| requested of the cluster, at the least replicas | {columns} |" in plan
+    for name in ("router", "provider-proxy"):
+        row = next(line for line in plan.splitlines() if line.startswith(f"| **{name} replicas**"))
+        assert [int(each) for each in re.findall(r"\*\*(\d+)\*\*", row)] == [each.replicas(name) for each in releases]
+
+
+def _requested(release: Release) -> tuple[float, float]:
+    """CPU and GiB of memory of all replicas."""
+    cpu = gib = 0.0
+    for name, pod in release.pods():
+        if name == "test":
+            continue
+        requests = pod["spec"]["containers"][0]["resources"]["requests"]
+        cpu += release.replicas(name) * float(requests["cpu"].removesuffix("m")) / 1000
+        gib += release.replicas(name) * float(requests["memory"].removesuffix("Mi")) / 1024
+    return cpu, gib
