@@ -47,7 +47,7 @@ def _build_base() -> None:
     with tempfile.TemporaryDirectory(dir=tarball.parent) as folder:
         if not tarball.exists():
             draft = Path(folder) / "draft.tar"
-            command = ["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", draft]
+            command = ["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(draft)]
             subprocess.run(command, check=True, timeout=BUILD_TIMEOUT_S)
             draft.rename(tarball)
         context = Path(folder)
