@@ -1,5 +1,6 @@
 """Renders the chart with real helm, as `helm install` would on a cluster of a given kind."""
 
+import functools
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,12 +40,17 @@ def template(
     chart: Path = CHART,
 ) -> str:
     """The manifests, tests' hooks included."""
+    return _rendered(yaml.safe_dump(values or {}), tuple(files), tuple(apis), chart)
+
+
+@functools.cache
+def _rendered(values: str, files: tuple[Path, ...], apis: tuple[str, ...], chart: Path) -> str:
     arguments: list[str | Path] = ["template", "mux", chart, "--namespace", "llm", "--kube-version", KUBERNETES]
     for file in files:
         arguments += ["--values", file]
     for api in apis:
         arguments += ["--api-versions", api]
-    return helm(*arguments, "--values", "-", stdin=yaml.safe_dump(values or {}))
+    return helm(*arguments, "--values", "-", stdin=values)
 
 
 class Release:

@@ -1,4 +1,4 @@
-"""The whole mesh as process 1, which it is in a container: its processes' parent is then not init but the supervisor."""
+"""The whole mesh as process 1, which it is in a container: what it starts has it for a parent, and not init."""
 
 from __future__ import annotations
 
