@@ -6,6 +6,7 @@ import secrets
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from modelmuxer.accounting.v1 import accounting_pb2 as pb
@@ -18,8 +19,8 @@ from services.accounting.stores import Change, PolicyRecord, Store
 NOW_NS = 1_700_000_000_000_000_000
 
 
-def account(account_id: str = "b|acme||0", **changes: int) -> Account:
-    made = Account(
+def account(account_id: str = "b|acme||0", forget_ns: int = 0) -> Account:
+    return Account(
         id=account_id,
         ceiling=account_id.partition("|")[0],
         tenant="acme",
@@ -27,9 +28,8 @@ def account(account_id: str = "b|acme||0", **changes: int) -> Account:
         unit=pb.CEILING_UNIT_NANOS,
         starts_ns=0,
         ends_ns=0,
-        forget_ns=0,
+        forget_ns=forget_ns,
     )
-    return replace(made, **changes)
 
 
 def key(tenant: str = "acme") -> StoredKey:
@@ -76,9 +76,13 @@ async def test_what_a_change_raises_changes_nothing(store: Store) -> None:
     assert await store.accounts() == []
 
 
+def _put(made: Account, before: Account | None) -> tuple[Account, None]:
+    return made, None
+
+
 async def test_accounts_are_found_by_ceiling_and_forgotten_in_time(store: Store) -> None:
     for each in (account("b|2"), account("b|1"), account("c|1", forget_ns=50), account("d|1", forget_ns=60)):
-        await store.change_account(each.id, lambda before, each=each: (each, None))
+        await store.change_account(each.id, partial(_put, each))
     assert [each.id for each in await store.accounts()] == ["b|1", "b|2", "c|1", "d|1"]
     assert [each.id for each in await store.accounts(["b", "d"])] == ["b|1", "b|2", "d|1"]
     assert await store.accounts([]) == []

@@ -51,10 +51,8 @@ async def test_killing_the_server_in_the_middle_of_writes_loses_nothing_that_was
     async with opened(mongo_server.url, quiet_s=0) as one, opened(mongo_server.url, quiet_s=0) as other:
 
         async def ship(store: Store, batches: list[list[pb.JournalRecord]]) -> None:
-            """As a journal's shipper does: again and again, until it is acknowledged."""
             for batch in batches:
-                while not await _recorded(store, batch):
-                    await asyncio.sleep(0.05)
+                await _ship(store, batch)
                 acknowledged.extend(batch)
 
         shipping = asyncio.gather(ship(one, batches[::2]), ship(other, batches[1::2]), ship(other, batches))
@@ -76,15 +74,17 @@ async def test_killing_the_server_in_the_middle_of_writes_loses_nothing_that_was
             await one.tidy(time.time_ns() + 3600 * 1_000_000_000)  # the marks of writers that were cut are old by then
 
 
-async def _recorded(store: Store, batch: list[pb.JournalRecord]) -> bool:
-    """Whether the batch was acknowledged; a server that is away is the only reason for which it is not."""
-    try:
-        await store.record(batch, time.time_ns())
-    except MeshError as error:
-        if error.reason != Reason.ACCOUNTING_UNAVAILABLE:
-            raise
-        return False
-    return True
+async def _ship(store: Store, batch: list[pb.JournalRecord]) -> None:
+    """As a journal's shipper does: again and again, until it is acknowledged."""
+    while True:
+        try:
+            await store.record(batch, time.time_ns())
+        except MeshError as error:
+            if error.reason != Reason.ACCOUNTING_UNAVAILABLE:
+                raise
+            await asyncio.sleep(0.05)
+        else:
+            return
 
 
 async def _eventually(store: Store) -> dict[str, pb.Entry]:
@@ -111,8 +111,7 @@ async def test_a_hung_server_is_waited_for_a_little_and_then_answers_again(mongo
         assert {each.reason for each in results if isinstance(each, MeshError)} == {Reason.ACCOUNTING_UNAVAILABLE}
         assert took_s < 10  # 40 calls, 4 connections, a second for an answer: who waited for a connection left early
         async with asyncio.timeout(30):
-            while not await _recorded(store, [outcome("a"), *(announced(f"b{n}") for n in range(40))]):
-                await asyncio.sleep(0.05)
+            await _ship(store, [outcome("a"), *(announced(f"b{n}") for n in range(40))])
         assert len(await store.entries(EntryQuery(limit=100))) == 41
         assert (await audit(store)).ok
 
