@@ -14,9 +14,10 @@ from modelmuxer.accounting.v1 import accounting_pb2 as pb
 
 from services.accounting.keys import new_key
 from services.accounting.stores import EntryQuery, PolicyRecord, SpendQuery, Store, StoreAway, StoreError
-from services.accounting.stores.mongodb import MongoStore, feed
+from services.accounting.stores.mongodb import feed
 from services.accounting.stores.mongodb.connection import Database, Pool
 from services.accounting.stores.mongodb.schema import VERSION, Schema
+from services.accounting.stores.mongodb.store import MongoStore
 from shared.errors import MeshError, Reason
 from tests.ports import free_port
 from tests.stores.ledger.facts import announced, outcome, story

@@ -46,6 +46,7 @@ DEFAULT_DATABASE = "modelmuxer"
 REPORT_TIMEOUT_S = 600.0
 """How long a report or an audit may read."""
 _REPORT_CONNECTIONS = 4
+DUPLICATE = 11000
 _AUTHENTICATION_FAILED = (13, 18)
 _DEADLOCKS = frozenset({112, 16908292})
 """Write conflicts, which mongod resolves by itself and DocumentDB reports."""
