@@ -30,6 +30,7 @@ from shared.telemetry import metrics
 
 USER_AGENT: Final = "ModelMuxer"
 KEEP_ALIVE_S: Final = 30.0
+IDLE_S: Final = 1.0
 
 BeforeWrite = Callable[[], Awaitable[None]]
 _before_write: ContextVar[BeforeWrite] = ContextVar("before_write")
@@ -169,12 +170,14 @@ class _Pool:
 class _Connector(TCPConnector):
     """Calls `before_write` between connecting and writing; reuses no dead connection and keeps no more than it may.
 
-    Busy ones do not count: under load a connection that comes free is taken again at once, however many there are.
+    Under load a connection that comes free is taken again at once, so only those are too many that have been idle for a
+    moment.
     """
 
     def __init__(self, most_idle: int) -> None:
         super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=30)
         self._most_idle = most_idle
+        self._pruning: asyncio.TimerHandle | None = None
         self._seen: WeakSet[Any] = WeakSet()
 
     async def connect(self, req: Any, traces: Any, timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109 - aiohttp's
@@ -192,8 +195,21 @@ class _Connector(TCPConnector):
         return connection
 
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
-        idle = sum(map(len, self._conns.values()))
-        super()._release(key, protocol, should_close=should_close or idle >= self._most_idle)
+        super()._release(key, protocol, should_close=should_close)
+        if self._pruning is None and self._idle > self._most_idle:
+            self._pruning = asyncio.get_running_loop().call_later(IDLE_S, self._prune)
+
+    @property
+    def _idle(self) -> int:
+        return sum(map(len, self._conns.values()))
+
+    def _prune(self) -> None:
+        """Closes what is too many, the longest idle first."""
+        self._pruning = None
+        for connections in self._conns.values():
+            while connections and self._idle > self._most_idle:
+                protocol, _ = connections.popleft()
+                protocol.close()
 
     def _is_dead(self, connection: Connection) -> bool:
         """Whether a kept connection has something to read: before a request that can only be its end."""
