@@ -49,7 +49,11 @@ log = logging.getLogger("modelmuxer.runner")
 
 
 class StartError(Exception):
-    """Why a service cannot start: a sentence for whoever starts it."""
+    """Why a service cannot start: a sentence for whoever starts it. `passing` if it may be able to before long."""
+
+    def __init__(self, sentence: str, *, passing: bool = False) -> None:
+        super().__init__(sentence)
+        self.passing = passing
 
 
 class App:
@@ -338,7 +342,7 @@ async def _serve(name: str, settings: S, build: Build[S]) -> int:
         return 2
     except (StartError, Locked) as error:
         log.critical("%s", error)
-        return 2
+        return 1 if isinstance(error, StartError) and error.passing else 2
     except Exception as error:
         log.critical("The service failed", exc_info=error)
         return 1

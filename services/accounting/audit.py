@@ -38,6 +38,7 @@ class Correction(NamedTuple):
     from_state: int
     to_state: int
     delta_nanos: int
+    corrected_ns: int = 0
 
 
 class Auditor:

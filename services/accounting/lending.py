@@ -159,6 +159,7 @@ class Lending:
             if left_s <= 0:
                 break
             self._changes.ask_back(account_id)
+            await self._store.ask_back(account_id)
             try:
                 async with asyncio.timeout(min(left_s, POLL_S)):
                     await news.wait()

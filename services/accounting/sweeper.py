@@ -21,6 +21,7 @@ async def sweep(store: Store, lending: Lending, *, interval_s: float, pending_ti
             abandoned = await store.abandon(now_ns - pending_timeout_s * 1_000_000_000, now_ns)
             await store.forget_operations(now_ns)
             await lending.sweep()
+            await store.tidy(now_ns)
         except Exception:
             log.exception("A sweep failed; the next one tries again")
         else:

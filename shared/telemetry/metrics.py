@@ -94,6 +94,16 @@ LEDGER_ENTRIES = Counter(names.LEDGER_ENTRIES, "Ledger entries written, by state
 BUDGET_THRESHOLDS = Counter(names.BUDGET_THRESHOLDS, "Thresholds that budgets reached, in percent.", ("percent",))
 CEILING_REFUSALS = Counter(names.CEILING_REFUSALS, "Calls that a budget or a limit had no room for.", ("unit",))
 LEASES_CLOSED_IN_DOUBT = Counter(names.LEASES_CLOSED_IN_DOUBT, "Leases that no router returned.")
+STORE_CONNECTIONS = Gauge(
+    names.STORE_CONNECTIONS, "Connections to the ledger's database, by pool and state (idle, used).", ("pool", "state")
+)
+STORE_CONNECTIONS_MAX = Gauge(names.STORE_CONNECTIONS_MAX, "Most connections that a pool may open.", ("pool",))
+STORE_WAITING = Gauge(names.STORE_WAITING, "Calls that wait for a connection of a pool.", ("pool",))
+STORE_WAIT = Histogram(
+    names.STORE_WAIT, "How long calls waited for a connection of a pool.", ("pool",), buckets=names.LAG_BUCKETS
+)
+STORE_WAIT_TIMEOUTS = Counter(names.STORE_WAIT_TIMEOUTS, "Calls that got no connection in time, by pool.", ("pool",))
+STORE_ERRORS = Counter(names.STORE_ERRORS, "What the ledger's database did not do, by the driver's error.", ("error",))
 EVENT_LOOP_LAG = Histogram(names.EVENT_LOOP_LAG, "How late the event loop wakes.", buckets=names.LAG_BUCKETS)
 SPANS_DROPPED = Counter(names.SPANS_DROPPED, "Spans that could not be queued or exported.")
 BUILD_INFO = Gauge(names.BUILD_INFO, "Always 1; its labels say what runs.", ("service", "version"))
