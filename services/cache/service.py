@@ -30,6 +30,7 @@ _WHOLE: Final = frozenset(
 )
 _NO_END = "the answer did not end with completed"
 _CUT = "the answer was cut short"
+_REFUSED = "the model refused, and refusals are not kept"
 _TOO_LARGE = "the answer is too large for the store"
 _NO_TIME = "the answer may not be kept for any time"
 
@@ -69,7 +70,11 @@ class CacheService(cache_pb2_grpc.CacheServiceServicer):
             return cache_pb2.FillResponse(reason=_TOO_LARGE)
         if not answer.HasField("completed"):
             return cache_pb2.FillResponse(reason=_NO_END)
-        if answer.completed.finish_reason not in _WHOLE:
+        if answer.completed.finish_reason == FinishReason.FINISH_REASON_REFUSAL:
+            if not opening.open.HasField("refusal_ttl"):
+                return cache_pb2.FillResponse(reason=_REFUSED)
+            ttl_s = min(ttl_s, _seconds(opening.open.refusal_ttl))
+        elif answer.completed.finish_reason not in _WHOLE:
             return cache_pb2.FillResponse(reason=_CUT)
         stored = await self._store.put(key, answer.SerializeToString(), ttl_s)
         return cache_pb2.FillResponse(stored=stored, reason="" if stored else _TOO_LARGE)

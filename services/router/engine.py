@@ -11,9 +11,11 @@ import random
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 from modelmuxer.accounting.v1.accounting_pb2 import SCOPE_CHAT, CacheHit, JournalRecord
 from modelmuxer.cache.v1.cache_pb2 import CacheKey, LookupResponse
 from modelmuxer.chat.v1.chat_pb2 import CacheInfo, ChatEvent, ChatRequest, ChatResponse
@@ -22,7 +24,7 @@ from modelmuxer.router.v1 import router_pb2
 
 from services.router import cacheability, listing, strategies
 from services.router.attempts import PROVIDER_WIDE, Attempt, Order, billing_context
-from services.router.cache_key import answer_digest, body_digest
+from services.router.cache_key import answer_digest, body_digest, scope
 from services.router.call import Call, mint_attempt_id
 from services.router.decisions import Decisions
 from services.router.leases import Reservation
@@ -31,6 +33,7 @@ from services.router.operations import Operations, check_operation_id
 from services.router.principals import Caller, Principals
 from services.router.providers import LiveModels
 from services.router.recording import Recording
+from services.router.refusals import Refusals
 from services.router.reservation import MOST_NAMED, NoRoom, Reservations, alternatives, refused
 from services.router.response_cache import ResponseCache
 from services.router.retry_budget import RetryBudget
@@ -82,6 +85,11 @@ class Engine:
         self._proxy = proxy
         self._journal = journal
         self._reservations = reservations
+        self._refusals = Refusals(settings.cache_refusal_ttl_s)
+        self._refusal_ttl: Duration | None = None
+        if settings.cache_refusal_ttl_s:
+            self._refusal_ttl = Duration()
+            self._refusal_ttl.FromNanoseconds(round(settings.cache_refusal_ttl_s * 1e9))
         self._retries = RetryBudget()
         self._decisions = Decisions(ttl_s=settings.routing_cache_ttl_s if settings.enable_routing_cache else 0)
 
@@ -200,7 +208,7 @@ class Engine:
                 call.principal.max_output_tokens if call.principal.HasField("max_output_tokens") else None,
                 alias.max_output_tokens if alias else None,
             ),
-            plan=cacheability.plan(chat, alias, enabled=self.settings.enable_cache),
+            plan=cacheability.plan(chat, alias, enabled=self.settings.enable_cache, widest=self.settings.cache_scope),
         )
 
     async def _look_up(self, walk: Walk) -> ChatResponse | None:
@@ -210,6 +218,7 @@ class Engine:
         if plan.store or plan.look_up:
             walk.key = _cache_key(walk)
         if plan.look_up and walk.key is not None:
+            self._refusals.check(walk.key, walk.call.request_id)
             found = await self._cache.look_up(walk.key, plan.max_age)
             walk.cache = CacheInfo(status=CacheInfo.STATUS_MISS)
         else:
@@ -312,6 +321,8 @@ class Engine:
             instead = _order(walk, self._catalogue.models[each.model])
             with suppress(NoRoom):
                 reservation = await self._reservations.reserve(instead)
+                # Not an answer of what was asked for: it is this caller's alone.
+                walk.plan = replace(walk.plan, store=False)
                 walk.reason += f" Budget {refusal.claim.key.ceiling} had no room for {order.model.id}."
                 return instead, reservation
         raise refused(refusal, cheaper[:MOST_NAMED])
@@ -345,6 +356,7 @@ class Engine:
         return model
 
     def _give_up(self, walk: Walk, error: MeshError) -> NoReturn:
+        self._refusals.note(walk.key, error)
         error.metadata["request_id"] = walk.call.request_id
         error.metadata["attempts"] = str(len(walk.attempts))
         error.metadata["model"] = walk.attempts[-1].model
@@ -357,8 +369,8 @@ class Engine:
         """Has the answer stored, behind the caller's back."""
         if answer is None or walk.key is None or not walk.plan.store:
             return
-        if cacheability.storable(answer.completed):
-            self._cache.fill_later(walk.key, answer, walk.plan.ttl)
+        if cacheability.storable(answer.completed, walk.plan):
+            self._cache.fill_later(walk.key, answer, walk.plan.ttl, self._refusal_ttl)
 
     def _journal_hit(self, walk: Walk, answer: ChatResponse) -> None:
         """A ledger line at no cost, which says what was saved. A full journal is no reason to withhold the answer."""
@@ -392,14 +404,15 @@ def _size(chat: ChatRequest) -> Size:
 
 
 def _cache_key(walk: Walk) -> CacheKey:
+    principal = walk.call.principal
     digest = answer_digest(
         walk.chat,
-        tenant=walk.call.principal.tenant,
+        within=scope(walk.plan.width, principal, walk.chat.end_user),
         asked=walk.asked.identity,
-        allowed_models=walk.call.principal.models,
+        allowed_models=principal.models,
         max_output_tokens=min((cap for cap in walk.caps if cap), default=None),
     )
-    return CacheKey(tenant=walk.call.principal.tenant, digest=digest)
+    return CacheKey(tenant=principal.tenant, digest=digest)
 
 
 def _commits(event: ChatEvent) -> bool:

@@ -56,11 +56,15 @@ class ResponseCache:
         self._breaker.succeeded()
         return found if found.HasField("answer") else None
 
-    def fill_later(self, key: CacheKey, answer: ChatResponse, ttl: Duration | None) -> None:
+    def fill_later(
+        self, key: CacheKey, answer: ChatResponse, ttl: Duration | None, refusal_ttl: Duration | None
+    ) -> None:
         """Stores an answer in the background. With many fills under way, or a resting cache, it is dropped."""
         if len(self._fills) >= MAX_FILLS or not self._breaker.closed:
             return
-        fill = asyncio.create_task(self._fill(key, answer, ttl), name="cache fill")
+        fill = asyncio.create_task(
+            self._fill(FillOpen(key=key, ttl=ttl, answer=answer, refusal_ttl=refusal_ttl)), name="cache fill"
+        )
         self._fills.add(fill)
         fill.add_done_callback(self._fills.discard)
 
@@ -69,10 +73,10 @@ class ResponseCache:
         if self._fills:
             await asyncio.wait(self._fills, timeout=FILL_TIMEOUT_S)
 
-    async def _fill(self, key: CacheKey, answer: ChatResponse, ttl: Duration | None) -> None:
-        opening = FillRequest(open=FillOpen(key=key, ttl=ttl, answer=answer))
+    async def _fill(self, opening: FillOpen) -> None:
+        parts = iter((FillRequest(open=opening),))
         try:
-            await self._cache.Fill(iter((opening,)), timeout=FILL_TIMEOUT_S, metadata=_home(key))
+            await self._cache.Fill(parts, timeout=FILL_TIMEOUT_S, metadata=_home(opening.key))
         except grpc.aio.AioRpcError as error:
             log.info("the response cache did not take an answer: %s", error.code().name)
 

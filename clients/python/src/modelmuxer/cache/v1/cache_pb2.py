@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from modelmuxer.chat.v1 import chat_pb2 as modelmuxer_dot_chat_dot_v1_dot_chat__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmodelmuxer/cache/v1/cache.proto\x12\x13modelmuxer.cache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dmodelmuxer/chat/v1/chat.proto\"*\n\x08\x43\x61\x63heKey\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"g\n\rLookupRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12*\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"j\n\x0eLookupResponse\x12\x30\n\x06\x61nswer\x18\x01 \x01(\x0b\x32 .modelmuxer.chat.v1.ChatResponse\x12&\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"t\n\x0b\x46illRequest\x12-\n\x04open\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.FillOpenH\x00\x12.\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1d.modelmuxer.chat.v1.ChatEventH\x00\x42\x06\n\x04part\"\x90\x01\n\x08\x46illOpen\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x06\x61nswer\x18\x03 \x01(\x0b\x32 .modelmuxer.chat.v1.ChatResponse\".\n\x0c\x46illResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t2\xb0\x01\n\x0c\x43\x61\x63heService\x12Q\n\x06Lookup\x12\".modelmuxer.cache.v1.LookupRequest\x1a#.modelmuxer.cache.v1.LookupResponse\x12M\n\x04\x46ill\x12 .modelmuxer.cache.v1.FillRequest\x1a!.modelmuxer.cache.v1.FillResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmodelmuxer/cache/v1/cache.proto\x12\x13modelmuxer.cache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dmodelmuxer/chat/v1/chat.proto\"*\n\x08\x43\x61\x63heKey\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"g\n\rLookupRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12*\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"j\n\x0eLookupResponse\x12\x30\n\x06\x61nswer\x18\x01 \x01(\x0b\x32 .modelmuxer.chat.v1.ChatResponse\x12&\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"t\n\x0b\x46illRequest\x12-\n\x04open\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.FillOpenH\x00\x12.\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1d.modelmuxer.chat.v1.ChatEventH\x00\x42\x06\n\x04part\"\xc0\x01\n\x08\x46illOpen\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x06\x61nswer\x18\x03 \x01(\x0b\x32 .modelmuxer.chat.v1.ChatResponse\x12.\n\x0brefusal_ttl\x18\x15 \x01(\x0b\x32\x19.google.protobuf.Duration\".\n\x0c\x46illResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t2\xb0\x01\n\x0c\x43\x61\x63heService\x12Q\n\x06Lookup\x12\".modelmuxer.cache.v1.LookupRequest\x1a#.modelmuxer.cache.v1.LookupResponse\x12M\n\x04\x46ill\x12 .modelmuxer.cache.v1.FillRequest\x1a!.modelmuxer.cache.v1.FillResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,9 +42,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FILLREQUEST']._serialized_start=376
   _globals['_FILLREQUEST']._serialized_end=492
   _globals['_FILLOPEN']._serialized_start=495
-  _globals['_FILLOPEN']._serialized_end=639
-  _globals['_FILLRESPONSE']._serialized_start=641
-  _globals['_FILLRESPONSE']._serialized_end=687
-  _globals['_CACHESERVICE']._serialized_start=690
-  _globals['_CACHESERVICE']._serialized_end=866
+  _globals['_FILLOPEN']._serialized_end=687
+  _globals['_FILLRESPONSE']._serialized_start=689
+  _globals['_FILLRESPONSE']._serialized_end=735
+  _globals['_CACHESERVICE']._serialized_start=738
+  _globals['_CACHESERVICE']._serialized_end=914
 # @@protoc_insertion_point(module_scope)

@@ -42,14 +42,16 @@ class FillRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[FillOpen, _Mapping]] = ..., event: _Optional[_Union[_chat_pb2.ChatEvent, _Mapping]] = ...) -> None: ...
 
 class FillOpen(_message.Message):
-    __slots__ = ("key", "ttl", "answer")
+    __slots__ = ("key", "ttl", "answer", "refusal_ttl")
     KEY_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_TTL_FIELD_NUMBER: _ClassVar[int]
     key: CacheKey
     ttl: _duration_pb2.Duration
     answer: _chat_pb2.ChatResponse
-    def __init__(self, key: _Optional[_Union[CacheKey, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., answer: _Optional[_Union[_chat_pb2.ChatResponse, _Mapping]] = ...) -> None: ...
+    refusal_ttl: _duration_pb2.Duration
+    def __init__(self, key: _Optional[_Union[CacheKey, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., answer: _Optional[_Union[_chat_pb2.ChatResponse, _Mapping]] = ..., refusal_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class FillResponse(_message.Message):
     __slots__ = ("stored", "reason")
