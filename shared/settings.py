@@ -204,6 +204,9 @@ class ServiceSettings(Settings):
     metrics_port: int | None = setting(
         None, env="{service}_METRICS_PORT", minimum=0, maximum=65535, help="HTTP port of /metrics; gRPC port + 1000"
     )
+    replica: str = setting(
+        "", env="REPLICA", help="a name that no other replica of the service has, if its address is not one (0.0.0.0)"
+    )
     home: Path = setting(Path(".modelmuxer"), env="HOME", help="folder for keys, journals and the SQLite ledger")
     mesh_token: str | None = setting(
         None, env="MESH_TOKEN", secret=True, help="what services show each other; made in MODELMUXER_HOME if unset"

@@ -19,6 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 from modelmuxer.accounting.v1.accounting_pb2 import SCOPE_CHAT, CacheHit, JournalRecord
 from modelmuxer.cache.v1.cache_pb2 import CacheKey, LookupResponse
 from modelmuxer.chat.v1.chat_pb2 import CacheInfo, ChatEvent, ChatRequest, ChatResponse
+from modelmuxer.embedding.v1.embedding_pb2 import EmbedRequest, EmbedResponse
 from modelmuxer.provider.v1 import provider_pb2
 from modelmuxer.router.v1 import router_pb2
 
@@ -27,6 +28,7 @@ from services.router.attempts import PROVIDER_WIDE, Attempt, Order, billing_cont
 from services.router.cache_key import answer_digest, body_digest, scope
 from services.router.call import Call, mint_attempt_id
 from services.router.decisions import Decisions
+from services.router.embedder import Embedder
 from services.router.leases import Reservation
 from services.router.observation import Observation
 from services.router.operations import Operations, check_operation_id
@@ -91,6 +93,14 @@ class Engine:
             self._refusal_ttl = Duration()
             self._refusal_ttl.FromNanoseconds(round(settings.cache_refusal_ttl_s * 1e9))
         self._retries = RetryBudget()
+        self._embedder = Embedder(
+            settings=settings,
+            live=live,
+            proxy=proxy,
+            journal=journal,
+            reservations=reservations,
+            retries=self._retries,
+        )
         self._decisions = Decisions(ttl_s=settings.routing_cache_ttl_s if settings.enable_routing_cache else 0)
 
     def use(self, catalogue: Catalogue) -> None:
@@ -140,6 +150,12 @@ class Engine:
         walk = self._begin(call, chat)
         self._choose(walk)
         return router_pb2.ExplainResponse(decision=walk.decision())
+
+    async def embed(self, call: Call, request: EmbedRequest) -> EmbedResponse:
+        """Vectors of texts. Cancelling it cancels the provider's call."""
+        self._authorise(call)
+        check_operation_id(call.operation_id)
+        return await self._embedder.embed(self._catalogue, call, request)
 
     async def list_models(self, call: Call) -> router_pb2.ListModelsResponse:
         """What the caller's key may name."""

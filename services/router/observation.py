@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from types import TracebackType
 
-from modelmuxer.chat.v1.chat_pb2 import ChatRequest
+from modelmuxer.chat.v1.chat_pb2 import Attempt, ChatRequest
 from opentelemetry.trace import Span
 
 from services.router.call import Call
@@ -41,11 +42,7 @@ class Observation:
             return
         if word := cache_word(walk.cache):
             metrics.CACHE_OUTCOMES.labels(word).inc()
-        for attempt in walk.attempts:
-            usage = attempt.usage
-            metrics.TOKENS.labels(attempt.model, "input").inc(usage.input_tokens)
-            metrics.TOKENS.labels(attempt.model, "output").inc(usage.output_tokens)
-            metrics.COST.labels(attempt.model).inc(attempt.cost.nanos)
+        count_attempts(walk.attempts)
         if self._span is not None and self._span.is_recording():
             self._describe(self._span, walk)
 
@@ -93,6 +90,14 @@ class Observation:
                     names.GEN_AI_USAGE_OUTPUT_TOKENS: attempt.usage.output_tokens,
                 },
             )
+
+
+def count_attempts(attempts: Iterable[Attempt]) -> None:
+    """Counts what attempts used and cost."""
+    for attempt in attempts:
+        metrics.TOKENS.labels(attempt.model, "input").inc(attempt.usage.input_tokens)
+        metrics.TOKENS.labels(attempt.model, "output").inc(attempt.usage.output_tokens)
+        metrics.COST.labels(attempt.model).inc(attempt.cost.nanos)
 
 
 def _status(error: BaseException | None) -> str:
