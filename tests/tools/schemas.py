@@ -74,10 +74,13 @@ def _built_in(definitions: dict[str, Schema]) -> Iterator[tuple[str, Schema]]:
         for kind in definition.get("x-kubernetes-group-version-kind", []):
             if kind["kind"] in KINDS:
                 needed = _closure(name, strict)
-                yield _file_name(kind["group"], kind["version"], kind["kind"]), {
-                    "$ref": f"#/definitions/{name}",
-                    "definitions": {each: strict[each] for each in sorted(needed)},
-                }
+                yield (
+                    _file_name(kind["group"], kind["version"], kind["kind"]),
+                    {
+                        "$ref": f"#/definitions/{name}",
+                        "definitions": {each: strict[each] for each in sorted(needed)},
+                    },
+                )
 
 
 def _custom(definition: Schema) -> Iterator[tuple[str, Schema]]:
