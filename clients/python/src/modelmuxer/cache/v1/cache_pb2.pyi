@@ -18,38 +18,72 @@ class CacheKey(_message.Message):
     def __init__(self, tenant: _Optional[str] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class LookupRequest(_message.Message):
-    __slots__ = ("key", "max_age")
+    __slots__ = ("key", "max_age", "offer", "stale")
     KEY_FIELD_NUMBER: _ClassVar[int]
     MAX_AGE_FIELD_NUMBER: _ClassVar[int]
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    STALE_FIELD_NUMBER: _ClassVar[int]
     key: CacheKey
     max_age: _duration_pb2.Duration
-    def __init__(self, key: _Optional[_Union[CacheKey, _Mapping]] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    offer: FlightOffer
+    stale: _duration_pb2.Duration
+    def __init__(self, key: _Optional[_Union[CacheKey, _Mapping]] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., offer: _Optional[_Union[FlightOffer, _Mapping]] = ..., stale: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class FlightOffer(_message.Message):
+    __slots__ = ("flight", "router")
+    FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    ROUTER_FIELD_NUMBER: _ClassVar[int]
+    flight: bytes
+    router: str
+    def __init__(self, flight: _Optional[bytes] = ..., router: _Optional[str] = ...) -> None: ...
 
 class LookupResponse(_message.Message):
-    __slots__ = ("answer", "age")
+    __slots__ = ("answer", "age", "flight", "watch_wanted")
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     AGE_FIELD_NUMBER: _ClassVar[int]
+    FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    WATCH_WANTED_FIELD_NUMBER: _ClassVar[int]
     answer: _chat_pb2.ChatResponse
     age: _duration_pb2.Duration
-    def __init__(self, answer: _Optional[_Union[_chat_pb2.ChatResponse, _Mapping]] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    flight: bytes
+    watch_wanted: bool
+    def __init__(self, answer: _Optional[_Union[_chat_pb2.ChatResponse, _Mapping]] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., flight: _Optional[bytes] = ..., watch_wanted: bool = ...) -> None: ...
 
 class FillRequest(_message.Message):
-    __slots__ = ("open", "event")
+    __slots__ = ("open", "event", "answer", "failure", "left")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
     open: FillOpen
     event: _chat_pb2.ChatEvent
-    def __init__(self, open: _Optional[_Union[FillOpen, _Mapping]] = ..., event: _Optional[_Union[_chat_pb2.ChatEvent, _Mapping]] = ...) -> None: ...
+    answer: _chat_pb2.ChatResponse
+    failure: FillFailure
+    left: FillLeft
+    def __init__(self, open: _Optional[_Union[FillOpen, _Mapping]] = ..., event: _Optional[_Union[_chat_pb2.ChatEvent, _Mapping]] = ..., answer: _Optional[_Union[_chat_pb2.ChatResponse, _Mapping]] = ..., failure: _Optional[_Union[FillFailure, _Mapping]] = ..., left: _Optional[_Union[FillLeft, _Mapping]] = ...) -> None: ...
+
+class FillFailure(_message.Message):
+    __slots__ = ("status",)
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    status: bytes
+    def __init__(self, status: _Optional[bytes] = ...) -> None: ...
+
+class FillLeft(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class FillOpen(_message.Message):
-    __slots__ = ("key", "ttl", "answer")
+    __slots__ = ("key", "ttl", "answer", "flight")
     KEY_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
+    FLIGHT_FIELD_NUMBER: _ClassVar[int]
     key: CacheKey
     ttl: _duration_pb2.Duration
     answer: _chat_pb2.ChatResponse
-    def __init__(self, key: _Optional[_Union[CacheKey, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., answer: _Optional[_Union[_chat_pb2.ChatResponse, _Mapping]] = ...) -> None: ...
+    flight: bytes
+    def __init__(self, key: _Optional[_Union[CacheKey, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., answer: _Optional[_Union[_chat_pb2.ChatResponse, _Mapping]] = ..., flight: _Optional[bytes] = ...) -> None: ...
 
 class FillResponse(_message.Message):
     __slots__ = ("stored", "reason")
@@ -58,3 +92,31 @@ class FillResponse(_message.Message):
     stored: bool
     reason: str
     def __init__(self, stored: bool = ..., reason: _Optional[str] = ...) -> None: ...
+
+class FollowRequest(_message.Message):
+    __slots__ = ("key", "flight")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    key: CacheKey
+    flight: bytes
+    def __init__(self, key: _Optional[_Union[CacheKey, _Mapping]] = ..., flight: _Optional[bytes] = ...) -> None: ...
+
+class FollowResponse(_message.Message):
+    __slots__ = ("event", "answer")
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    event: _chat_pb2.ChatEvent
+    answer: _chat_pb2.ChatResponse
+    def __init__(self, event: _Optional[_Union[_chat_pb2.ChatEvent, _Mapping]] = ..., answer: _Optional[_Union[_chat_pb2.ChatResponse, _Mapping]] = ...) -> None: ...
+
+class WatchFlightsRequest(_message.Message):
+    __slots__ = ("router",)
+    ROUTER_FIELD_NUMBER: _ClassVar[int]
+    router: str
+    def __init__(self, router: _Optional[str] = ...) -> None: ...
+
+class WatchFlightsResponse(_message.Message):
+    __slots__ = ("flight",)
+    FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    flight: bytes
+    def __init__(self, flight: _Optional[bytes] = ...) -> None: ...
