@@ -15,6 +15,7 @@ from shared.runner import App, main
 async def build(settings: CacheSettings, app: App) -> None:
     """Hangs the cache onto its process."""
     store = MemoryStore(settings.max_bytes, time.monotonic)
+    app.stack.push_async_callback(store.close)
     app.serve(
         add_CacheServiceServicer_to_server,
         CacheService(store, ttl_s=settings.ttl_s),
