@@ -1,25 +1,28 @@
 """Flights: answers that are being made, at most one for each key, and who follows them.
 
 A flight is opened by a look-up that finds nothing, and costs no more than its place in a table until somebody follows.
-Then its router is told, and fills what it has and what still comes. What a piece of an answer is, and how it travels, is
-the service's affair. Times are monotonic seconds of the caller's clock.
+Then its router is told, and fills what it has and what still comes. How a piece of an answer travels is the service's
+affair. Times are monotonic seconds of the caller's clock.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Final
 
 from modelmuxer.cache.v1.cache_pb2 import FollowResponse
 
-from services.cache.stores import Key
+from services.cache.stores import Key, Mark
 from shared.errors import MeshError, Reason
 
 MOST: Final = 100_000
 LONGEST_S: Final = 660.0  # an upstream call's longest time, and the walk to it
 FILL_WITHIN_S: Final = 2.0  # from the first follower on; a router that dies before that is not waited for any longer
+_MOST_LANDED: Final = 4_096
 SILENCE_S: Final = 5.0  # a router that fills says something each second
 
 
@@ -43,6 +46,8 @@ class Flight:
     followers: int = 0
     filled: bool = False
     """A Fill carries it; until then it lives as long as its router's watch."""
+    mark: Mark | None = None
+    """When it was opened, among the tenant's invalidations."""
     left: bool = False
     """Nobody waits for it at its own router."""
     heard_s: float = 0.0
@@ -76,38 +81,50 @@ class Flights:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._flights: dict[Key, Flight] = {}
-        self._watches: dict[str, asyncio.Queue[bytes | None]] = {}
+        self._flights: dict[bytes, Flight] = {}
+        self._boarding: dict[Key, Flight] = {}
+        self._landed: OrderedDict[Key, float] = OrderedDict()
+        self._watches: dict[str, asyncio.Queue[Flight | None]] = {}
         self._closed = False
+        self.name = token_hex(8)
+        """This replica's name to routers, another one at each start."""
 
     def __len__(self) -> int:
         return len(self._flights)
 
+    def now(self) -> float:
+        """The clock's time."""
+        return self._clock()
+
     def find(self, key: Key) -> Flight | None:
         """The flight that makes a key's answer, if there is one."""
-        return self._flights.get(key)
+        return self._boarding.get(key)
+
+    def landed_since(self, key: Key, moment_s: float) -> bool:
+        """Whether a flight of this key has brought an answer since, which a look-up begun before may have missed."""
+        return self._landed.get(key, -1.0) >= moment_s
 
     def board(self, key: Key, flight_id: bytes, router: str, *, conditional: bool) -> Flight | None:
         """The key's flight, opened if there is none; None if no more can be."""
-        if (flight := self._flights.get(key)) is not None:
+        if (flight := self._boarding.get(key)) is not None:
             return flight
         now_s = self._clock()
         self._forget_overdue(now_s)
-        if self._closed or len(self._flights) >= MOST:
+        if self._closed or len(self._flights) >= MOST or flight_id in self._flights:
             return None
-        flight = self._flights[key] = Flight(key, flight_id, router, conditional, now_s)
+        flight = self._flights[flight_id] = self._boarding[key] = Flight(key, flight_id, router, conditional, now_s)
         return flight
 
     def join(self, key: Key, flight_id: bytes) -> Flight:
         """The flight, with one more follower. Raises FLIGHT_LOST."""
-        flight = self._flights.get(key)
-        if flight is None or flight.id != flight_id:
+        flight = self._flights.get(flight_id)
+        if flight is None or flight.key != key:
             raise lost()
         flight.followers += 1
         if flight.followers == 1 and not flight.filled:
             flight.heard_s = self._clock()
             if (watch := self._watches.get(flight.router)) is not None:
-                watch.put_nowait(flight.id)
+                watch.put_nowait(flight)
         return flight
 
     def leave(self, flight: Flight) -> None:
@@ -123,9 +140,9 @@ class Flights:
             self.close(flight, lost())
 
     def fill(self, key: Key, flight_id: bytes) -> Flight | None:
-        """The flight, to be filled by its leader; None if the key has another one or none."""
-        flight = self._flights.get(key)
-        if flight is None or flight.id != flight_id or flight.filled:
+        """The flight, to be filled by its leader; None if it is not known (any more)."""
+        flight = self._flights.get(flight_id)
+        if flight is None or flight.key != key or flight.filled:
             return None
         flight.filled = True
         flight.heard_s = self._clock()
@@ -143,32 +160,43 @@ class Flights:
 
     def close(self, flight: Flight, failure: MeshError | None) -> None:
         """Takes the flight from the table; the first end counts for those who follow it."""
-        if self._flights.get(flight.key) is flight:
-            del self._flights[flight.key]
+        self._flights.pop(flight.id, None)
+        if self._boarding.get(flight.key) is flight:
+            del self._boarding[flight.key]
         flight.end(failure)
 
-    def ground(self, concerns: Callable[[Flight], bool]) -> None:
-        """Lets nobody else board the flights concerned. Those who follow them already still get their answers."""
-        for flight in [each for each in self._flights.values() if concerns(each)]:
-            del self._flights[flight.key]
+    def land(self, flight: Flight) -> None:
+        """Takes note that the flight's answer is kept."""
+        self._landed[flight.key] = self._clock()
+        self._landed.move_to_end(flight.key)
+        if len(self._landed) > _MOST_LANDED:
+            self._landed.popitem(last=False)
+
+    def ground(self, tenant: str) -> None:
+        """Lets nobody else board a tenant's flights, or any if none is named: they began before what is asked for now.
+
+        Those who follow them already still get their answers.
+        """
+        for key in [key for key in self._boarding if not tenant or key.tenant == tenant]:
+            del self._boarding[key]
 
     def watched(self, router: str) -> bool:
         """Whether a router can be told of followers."""
         return router in self._watches
 
-    def watch(self, router: str) -> asyncio.Queue[bytes | None]:
-        """A router's watch: ids of its flights as they get their first follower; None ends it."""
+    def watch(self, router: str) -> asyncio.Queue[Flight | None]:
+        """A router's watch: its flights as they get their first follower; None ends it."""
         if (former := self._watches.get(router)) is not None:
             former.put_nowait(None)
         watch = self._watches[router] = asyncio.Queue()
         for flight in self._of(router):
             if flight.followers:
-                watch.put_nowait(flight.id)
+                watch.put_nowait(flight)
         if self._closed:
             watch.put_nowait(None)
         return watch
 
-    def unwatch(self, router: str, watch: asyncio.Queue[bytes | None]) -> None:
+    def unwatch(self, router: str, watch: asyncio.Queue[Flight | None]) -> None:
         """Ends a watch, and the flights that only it kept."""
         if self._watches.get(router) is watch:
             del self._watches[router]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceStub
 from modelmuxer.cache.v1.cache_pb2_grpc import CacheServiceStub
@@ -11,6 +12,7 @@ from modelmuxer.router.v1.router_pb2_grpc import add_RouterServiceServicer_to_se
 
 from services.router import http
 from services.router.engine import Engine
+from services.router.flights import Flights
 from services.router.leases import Leases
 from services.router.operations import Operations
 from services.router.principals import Principals
@@ -32,10 +34,9 @@ async def build(settings: RouterSettings, app: App) -> None:
     """Hangs the router onto its process."""
     accounting = AccountingServiceStub(app.channel(settings.accounting_address))
     proxy = ProviderServiceStub(app.channel(settings.provider_proxy_address))
-    cache = ResponseCache(
-        CacheServiceStub(app.channel(settings.cache_address)),
-        timeout_s=settings.cache_timeout_s,
-    )
+    cache_stub = CacheServiceStub(app.channel(settings.cache_address))
+    cache = ResponseCache(cache_stub, timeout_s=settings.cache_timeout_s)
+    flights = Flights(cache_stub, cache, wait_s=settings.flight_wait_s)
     journal = Journal(
         settings.home / "journal" / f"router-{app.port}",
         witness=app.replica,
@@ -54,12 +55,15 @@ async def build(settings: RouterSettings, app: App) -> None:
     operations = Operations(accounting, replica=app.replica)
     app.stack.push_async_callback(operations.drain)
     app.stack.push_async_callback(cache.drain)
+    app.stack.push_async_callback(flights.close)
+    app.on_drain(partial(flights.drain, settings.grace_s))
     engine = Engine(
         settings=settings,
         catalogue=_catalogue(settings),
         principals=principals,
         live=live,
         cache=cache,
+        flights=flights,
         operations=operations,
         proxy=proxy,
         journal=journal,

@@ -25,6 +25,10 @@ class CachePlan:
     bypass: str = ""
     max_age: Duration | None = None
     ttl: Duration | None = None
+    stale: Duration | None = None
+    """How much older than max_age it may be, if a new one is made meanwhile."""
+    share: bool = False
+    """Whether a request that asks the same at the same time may have the same answer."""
 
 
 def plan(chat: ChatRequest, alias: Alias | None, *, enabled: bool) -> CachePlan:
@@ -39,13 +43,32 @@ def plan(chat: ChatRequest, alias: Alias | None, *, enabled: bool) -> CachePlan:
     ttl = _ttl(control, alias)
     if control.no_cache:
         return CachePlan(look_up=False, store=True, bypass="the request says no_cache", ttl=ttl)
-    max_age = control.max_age if control.HasField("max_age") else None
-    return CachePlan(look_up=True, store=True, max_age=max_age, ttl=ttl)
+    return CachePlan(
+        look_up=True,
+        store=True,
+        max_age=_max_age(control, alias),
+        ttl=ttl,
+        stale=control.stale_while_revalidate if control.HasField("stale_while_revalidate") else None,
+        # A tool's call is an act of one caller; who wants only what is kept does not wait for what is made.
+        share=not chat.tools and not control.only_if_cached,
+    )
+
+
+def _max_age(control: CacheControl, alias: Alias | None) -> Duration | None:
+    """The shorter of the request's and the alias's time to live, beyond which answers are kept for those who take them
+    stale.
+    """
+    own = Duration(seconds=alias.cache_ttl_s) if alias is not None and alias.cache_ttl_s else None
+    if not control.HasField("max_age"):
+        return own
+    return control.max_age if own is None or control.max_age.ToNanoseconds() < own.ToNanoseconds() else own
 
 
 def _ttl(control: CacheControl, alias: Alias | None) -> Duration | None:
     """The shorter of the request's and the alias's."""
-    own = Duration(seconds=alias.cache_ttl_s) if alias is not None and alias.cache_ttl_s else None
+    own = None
+    if alias is not None and alias.cache_ttl_s:
+        own = Duration(seconds=alias.cache_ttl_s + control.stale_while_revalidate.seconds)
     if not control.HasField("ttl"):
         return own
     return control.ttl if own is None or control.ttl.ToNanoseconds() < own.ToNanoseconds() else own

@@ -11,22 +11,27 @@ import random
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 from modelmuxer.accounting.v1.accounting_pb2 import SCOPE_CHAT, CacheHit, JournalRecord
-from modelmuxer.cache.v1.cache_pb2 import CacheKey, LookupResponse
-from modelmuxer.chat.v1.chat_pb2 import CacheInfo, ChatEvent, ChatRequest, ChatResponse
+from modelmuxer.cache.v1.cache_pb2 import CacheKey, FillOpen, LookupRequest, LookupResponse
+from modelmuxer.chat.v1.chat_pb2 import Attempt as AttemptRecord
+from modelmuxer.chat.v1.chat_pb2 import CacheInfo, ChatEvent, ChatRequest, ChatResponse, Started
 from modelmuxer.provider.v1 import provider_pb2
 from modelmuxer.router.v1 import router_pb2
 
 from services.router import cacheability, listing, strategies
 from services.router.attempts import PROVIDER_WIDE, Attempt, Order, billing_context
 from services.router.cache_key import answer_digest, body_digest
-from services.router.call import Call, mint_attempt_id
+from services.router.call import Call, deadline_in, mint_attempt_id
 from services.router.decisions import Decisions
+from services.router.flight import Flight, as_own, concerns_all
+from services.router.flights import Flights, Work
 from services.router.leases import Reservation
-from services.router.observation import Observation
+from services.router.observation import Observation, count_attempt
 from services.router.operations import Operations, check_operation_id
 from services.router.principals import Caller, Principals
 from services.router.providers import LiveModels
@@ -36,6 +41,7 @@ from services.router.response_cache import ResponseCache
 from services.router.retry_budget import RetryBudget
 from services.router.scoring import Option, Size
 from services.router.settings import RouterSettings
+from services.router.sharing import Share
 from services.router.shortlist import Asked, effective_cap, narrow, no_candidate
 from services.router.validation import validate
 from services.router.walk import Walk
@@ -53,6 +59,7 @@ if TYPE_CHECKING:
 EXPECTED_OUTPUT_TOKENS = 512  # for prices and times before the answer is known
 BACKOFF_S = 0.1
 COUNT_TIMEOUT_S = 30.0
+MOST_BOARDINGS = 3  # a request whose leaders keep failing goes on by itself
 
 Events = AsyncGenerator[ChatEvent, None]
 
@@ -68,6 +75,7 @@ class Engine:
         principals: Principals,
         live: LiveModels,
         cache: ResponseCache,
+        flights: Flights,
         operations: Operations,
         proxy: ProviderServiceAsyncStub,
         journal: Journal,
@@ -78,6 +86,7 @@ class Engine:
         self._principals = principals
         self._live = live
         self._cache = cache
+        self._flights = flights
         self._operations = operations
         self._proxy = proxy
         self._journal = journal
@@ -143,30 +152,55 @@ class Engine:
     async def _stream(self, call: Call, chat: ChatRequest) -> Events:
         with Observation(call, chat, stream=True) as seen:
             walk = seen.walk = self._begin(call, chat)
-            answer = await self._look_up(walk)
-            if answer is not None:
-                for event in replay(answer):
-                    yield event
-                return
-            self._choose(walk)
-            recording = Recording() if walk.plan.store else None
-            async with aclosing(self._attempts(walk, seen)) as events:
+            make = partial(self._make_events, walk, seen)
+            for boarding in range(MOST_BOARDINGS + 1):
+                answer, flight = await self._look_up(walk, make, share=boarding < MOST_BOARDINGS)
+                if answer is not None:
+                    for event in replay(answer):
+                        yield event
+                    return
+                if flight is None:
+                    break
+                share = None if flight.leader is walk else self._share(walk, seen)
+                try:
+                    async with aclosing(flight.stream()) as events:
+                        async for event in events:
+                            yield event if share is None else share.event(event)
+                    return
+                except MeshError as error:
+                    if share is None:
+                        raise
+                    own = as_own(error, call.request_id)
+                    if share.begun or concerns_all(own):
+                        raise own from None
+                finally:
+                    flight.leave()
+            async with aclosing(self._own_events(walk, seen)) as events:
                 async for event in events:
-                    if recording is not None:
-                        recording.add(event)
                     yield event
-            if recording is not None:
-                self._fill(walk, recording.answer())
 
     async def _answer(self, call: Call, chat: ChatRequest) -> ChatResponse:
         with Observation(call, chat, stream=False) as seen:
             walk = seen.walk = self._begin(call, chat)
-            answer = await self._look_up(walk)
-            if answer is None:
-                self._choose(walk)
-                answer = await self._whole_attempts(walk)
-                self._fill(walk, answer)
-            return answer
+            make = partial(self._make_answer, walk)
+            for boarding in range(MOST_BOARDINGS + 1):
+                answer, flight = await self._look_up(walk, make, share=boarding < MOST_BOARDINGS)
+                if answer is not None:
+                    return answer
+                if flight is None:
+                    break
+                try:
+                    answer = await flight.whole()
+                    return answer if flight.leader is walk else self._share(walk, seen).answer(answer)
+                except MeshError as error:
+                    if flight.leader is walk:
+                        raise
+                    own = as_own(error, call.request_id)
+                    if concerns_all(own):
+                        raise own from None
+                finally:
+                    flight.leave()
+            return await self._own_answer(walk)
 
     def _admit(self, call: Call, chat: ChatRequest) -> None:
         self._authorise(call)
@@ -203,28 +237,131 @@ class Engine:
             plan=cacheability.plan(chat, alias, enabled=self.settings.enable_cache),
         )
 
-    async def _look_up(self, walk: Walk) -> ChatResponse | None:
-        """The cache's answer, made this request's own."""
-        plan = walk.plan
-        found: LookupResponse | None = None
+    async def _look_up(self, walk: Walk, make: Work, *, share: bool) -> tuple[ChatResponse | None, Flight | None]:
+        """The cache's answer, made this request's own; or the flight that it has joined; or neither."""
+        plan, chat = walk.plan, walk.chat
         if plan.store or plan.look_up:
             walk.key = _cache_key(walk)
-        if plan.look_up and walk.key is not None:
-            found = await self._cache.look_up(walk.key, plan.max_age)
-            walk.cache = CacheInfo(status=CacheInfo.STATUS_MISS)
-        else:
+        if walk.key is None or not plan.look_up:
             walk.cache = CacheInfo(status=CacheInfo.STATUS_BYPASS, reason=plan.bypass)
-        if found is None:
-            if walk.chat.cache.only_if_cached:
+            found = LookupResponse()
+        else:
+            walk.cache = CacheInfo(status=CacheInfo.STATUS_MISS)
+            request = LookupRequest(key=walk.key, max_age=plan.max_age, stale=plan.stale)
+            if plan.share and share:
+                found, flight = await self._board(walk, request, make)
+                if flight is not None:
+                    return None, flight
+            else:
+                found = await self._cache.look_up(request) or LookupResponse()
+        if not found.HasField("answer"):
+            if chat.cache.only_if_cached:
                 raise MeshError(
                     Reason.CACHE_MISS, "The cache does not have the answer, and the request wants no other."
                 )
-            return None
+            return None, None
+        return self._kept(walk, found), None
+
+    async def _board(self, walk: Walk, request: LookupRequest, make: Work) -> tuple[LookupResponse, Flight | None]:
+        """Looks an answer up. If there is none, joins the flight that makes it, which may be this request's own."""
+        key, flight, offer = request.key, self._flights.find(request.key), self._flights.offer()
+        if flight is not None and not flight.conditional:
+            self._flights.settle(offer, None)
+            flight.join()
+            return LookupResponse(), flight
+        flight = None
+        request.offer.CopyFrom(offer)
+        try:
+            found = await self._cache.look_up(request)
+            leads = found is None or found.flight in (b"", offer.flight)
+            granted = b"" if found is not None and not found.flight else offer.flight
+            opening = _opening(walk, granted)
+            conditional = request.HasField("max_age")
+            if found is not None and found.watch_wanted:
+                self._flights.watch(key, found.watch_wanted)
+            if found is not None and found.HasField("answer"):
+                if leads and granted:
+                    with suppress(MeshError):  # what cannot be made anew is no reason to withhold the old
+                        flight = self._refresh(walk, opening)
+                return found, None
+            if not leads and found is not None:
+                flight = self._flights.find(key) or self._flights.follow(key, found.flight, conditional=conditional)
+            elif found is not None and granted:
+                flight = self._lead(walk, opening, make, conditional=conditional)
+            else:  # the cache has not said that somebody else leads
+                here = self._flights.find(key)
+                led_here = here is not None and here.opening is not None
+                flight = here if led_here else self._lead(walk, opening, make, conditional=conditional)
+        finally:
+            self._flights.settle(offer, flight)
+        assert flight is not None  # noqa: S101 - each way above has set it
+        flight.join()
+        return LookupResponse(), flight
+
+    def _lead(self, walk: Walk, opening: FillOpen, make: Work, *, conditional: bool, lasting: bool = False) -> Flight:
+        walk.upstream = replace(walk.call, deadline=deadline_in(None))
+        flight = self._flights.lead(opening, make, conditional=conditional, lasting=lasting)
+        flight.leader = walk
+        return flight
+
+    def _refresh(self, walk: Walk, opening: FillOpen) -> Flight:
+        """Has a new answer made, which nobody waits for, in place of one that was given though it is stale."""
+        again = self._begin(walk.call, walk.chat)
+        again.key = walk.key
+        again.cache = CacheInfo(status=CacheInfo.STATUS_MISS)
+        return self._lead(again, opening, partial(self._make_answer, again), conditional=True, lasting=True)
+
+    def _kept(self, walk: Walk, found: LookupResponse) -> ChatResponse:
+        """The cache's answer, as this request's."""
         answer = found.answer
-        saved_nanos = answer.completed.cost.nanos
-        walk.cache = CacheInfo(status=CacheInfo.STATUS_EXACT, age=found.age, saved_nanos=saved_nanos)
-        walk.answer_from_cache(answer.started, answer.completed)
-        self._journal_hit(walk, answer)
+        plan = walk.plan
+        stale = plan.max_age is not None and found.age.ToNanoseconds() > plan.max_age.ToNanoseconds()
+        walk.cache = CacheInfo(
+            status=CacheInfo.STATUS_STALE if stale else CacheInfo.STATUS_EXACT,
+            age=found.age,
+            saved_nanos=answer.completed.cost.nanos,
+        )
+        walk.begin_shared(answer.started, f"The response cache has the answer of {answer.started.model}.")
+        walk.end_shared(answer.completed)
+        self._journal_saving(walk, answer.started)
+        return answer
+
+    def _share(self, walk: Walk, seen: Observation) -> Share:
+        return Share(walk, first_token=seen.first_token, paid=partial(self._journal_saving, walk))
+
+    async def _make_events(self, walk: Walk, seen: Observation, flight: Flight) -> None:
+        """Makes a flight's answer, event by event."""
+        self._choose(walk)
+        async with aclosing(self._attempts(walk, seen)) as events:
+            async for event in events:
+                flight.storable = event.HasField("completed") and cacheability.storable(event.completed)
+                flight.add(event)
+        flight.land()
+
+    async def _make_answer(self, walk: Walk, flight: Flight) -> None:
+        """Makes a flight's answer, whole."""
+        self._choose(walk)
+        answer = await self._whole_attempts(walk)
+        flight.storable = cacheability.storable(answer.completed)
+        flight.land(answer)
+
+    async def _own_events(self, walk: Walk, seen: Observation) -> Events:
+        """An answer for this request alone."""
+        self._choose(walk)
+        recording = Recording() if walk.plan.store else None
+        async with aclosing(self._attempts(walk, seen)) as events:
+            async for event in events:
+                if recording is not None:
+                    recording.add(event)
+                yield event
+        if recording is not None:
+            self._fill(walk, recording.answer())
+
+    async def _own_answer(self, walk: Walk) -> ChatResponse:
+        """A whole answer for this request alone."""
+        self._choose(walk)
+        answer = await self._whole_attempts(walk)
+        self._fill(walk, answer)
         return answer
 
     def _choose(self, walk: Walk) -> None:
@@ -265,7 +402,7 @@ class Engine:
                             for early in held[:-1]:
                                 yield self._introduced(walk, attempt, early)
                         if event.HasField("completed"):
-                            walk.attempts.append(attempt.record)
+                            _record(walk, attempt.record)
                             walk.complete(event.completed)
                         yield event
                 return
@@ -284,7 +421,7 @@ class Engine:
                 continue
             attempt.record.committed = True
             walk.introduce(answer.started, attempt.record, attempt.order.max_output_tokens)
-            walk.attempts.append(attempt.record)
+            _record(walk, attempt.record)
             walk.complete(answer.completed)
             return answer
 
@@ -323,7 +460,7 @@ class Engine:
 
     async def _next_model(self, walk: Walk, attempt: Attempt, error: MeshError) -> Model:
         """The model to try after a failure; raises the failure if there is none, or if it is too late."""
-        walk.attempts.append(attempt.failed(error))
+        _record(walk, attempt.failed(error))
         if attempt.record.committed or len(walk.attempts) >= self.settings.max_attempts:
             self._give_up(walk, error)
         now_s = time.monotonic()
@@ -355,18 +492,18 @@ class Engine:
 
     def _fill(self, walk: Walk, answer: ChatResponse | None) -> None:
         """Has the answer stored, behind the caller's back."""
-        if answer is None or walk.key is None or not walk.plan.store:
-            return
-        if cacheability.storable(answer.completed):
-            self._cache.fill_later(walk.key, answer, walk.plan.ttl)
+        if answer is not None and walk.plan.store and cacheability.storable(answer.completed):
+            opening = _opening(walk, b"")
+            opening.answer.CopyFrom(answer)
+            self._cache.fill_later(opening)
 
-    def _journal_hit(self, walk: Walk, answer: ChatResponse) -> None:
+    def _journal_saving(self, walk: Walk, started: Started) -> None:
         """A ledger line at no cost, which says what was saved. A full journal is no reason to withhold the answer."""
         billing = billing_context(walk.call, walk.chat)
         hit = CacheHit(
             billing_context=billing.SerializeToString(),
-            model=answer.started.model,
-            provider=answer.started.provider,
+            model=started.model,
+            provider=started.provider,
             saved_nanos=walk.cache.saved_nanos,
         )
         with suppress(MeshError):
@@ -375,7 +512,7 @@ class Engine:
 
 def _order(walk: Walk, model: Model) -> Order:
     return Order(
-        call=walk.call,
+        call=walk.upstream or walk.call,
         chat=walk.chat,
         model=model,
         number=len(walk.attempts) + 1,
@@ -400,6 +537,23 @@ def _cache_key(walk: Walk) -> CacheKey:
         max_output_tokens=min((cap for cap in walk.caps if cap), default=None),
     )
     return CacheKey(tenant=walk.call.principal.tenant, digest=digest)
+
+
+def _record(walk: Walk, attempt: AttemptRecord) -> None:
+    walk.attempts.append(attempt)
+    count_attempt(attempt)  # here, not at the end: a caller whose answer is shared may have left by then
+
+
+def _opening(walk: Walk, flight: bytes) -> FillOpen:
+    """How the walk's answer is stored."""
+    alias = walk.asked.alias
+    return FillOpen(
+        key=walk.key,
+        ttl=walk.plan.ttl,
+        flight=flight,
+        alias=alias.name if alias is not None else "",
+        tags=[f"{name}={value}" for name, value in sorted(walk.chat.tags.items())],
+    )
 
 
 def _commits(event: ChatEvent) -> bool:

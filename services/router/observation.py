@@ -6,7 +6,7 @@ import asyncio
 import time
 from types import TracebackType
 
-from modelmuxer.chat.v1.chat_pb2 import ChatRequest
+from modelmuxer.chat.v1.chat_pb2 import Attempt, ChatRequest
 from opentelemetry.trace import Span
 
 from services.router.call import Call
@@ -41,11 +41,6 @@ class Observation:
             return
         if word := cache_word(walk.cache):
             metrics.CACHE_OUTCOMES.labels(word).inc()
-        for attempt in walk.attempts:
-            usage = attempt.usage
-            metrics.TOKENS.labels(attempt.model, "input").inc(usage.input_tokens)
-            metrics.TOKENS.labels(attempt.model, "output").inc(usage.output_tokens)
-            metrics.COST.labels(attempt.model).inc(attempt.cost.nanos)
         if self._span is not None and self._span.is_recording():
             self._describe(self._span, walk)
 
@@ -93,6 +88,13 @@ class Observation:
                     names.GEN_AI_USAGE_OUTPUT_TOKENS: attempt.usage.output_tokens,
                 },
             )
+
+
+def count_attempt(attempt: Attempt) -> None:
+    """Counts what an attempt used, once it has ended."""
+    metrics.TOKENS.labels(attempt.model, "input").inc(attempt.usage.input_tokens)
+    metrics.TOKENS.labels(attempt.model, "output").inc(attempt.usage.output_tokens)
+    metrics.COST.labels(attempt.model).inc(attempt.cost.nanos)
 
 
 def _status(error: BaseException | None) -> str:

@@ -2,9 +2,10 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from modelmuxer.chat.v1 import chat_pb2 as _chat_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -46,8 +47,8 @@ class LookupResponse(_message.Message):
     answer: _chat_pb2.ChatResponse
     age: _duration_pb2.Duration
     flight: bytes
-    watch_wanted: bool
-    def __init__(self, answer: _Optional[_Union[_chat_pb2.ChatResponse, _Mapping]] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., flight: _Optional[bytes] = ..., watch_wanted: bool = ...) -> None: ...
+    watch_wanted: str
+    def __init__(self, answer: _Optional[_Union[_chat_pb2.ChatResponse, _Mapping]] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., flight: _Optional[bytes] = ..., watch_wanted: _Optional[str] = ...) -> None: ...
 
 class FillRequest(_message.Message):
     __slots__ = ("open", "event", "answer", "failure", "left")
@@ -74,16 +75,20 @@ class FillLeft(_message.Message):
     def __init__(self) -> None: ...
 
 class FillOpen(_message.Message):
-    __slots__ = ("key", "ttl", "answer", "flight")
+    __slots__ = ("key", "ttl", "answer", "flight", "alias", "tags")
     KEY_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
     key: CacheKey
     ttl: _duration_pb2.Duration
     answer: _chat_pb2.ChatResponse
     flight: bytes
-    def __init__(self, key: _Optional[_Union[CacheKey, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., answer: _Optional[_Union[_chat_pb2.ChatResponse, _Mapping]] = ..., flight: _Optional[bytes] = ...) -> None: ...
+    alias: str
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, key: _Optional[_Union[CacheKey, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., answer: _Optional[_Union[_chat_pb2.ChatResponse, _Mapping]] = ..., flight: _Optional[bytes] = ..., alias: _Optional[str] = ..., tags: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class FillResponse(_message.Message):
     __slots__ = ("stored", "reason")
@@ -116,7 +121,65 @@ class WatchFlightsRequest(_message.Message):
     def __init__(self, router: _Optional[str] = ...) -> None: ...
 
 class WatchFlightsResponse(_message.Message):
-    __slots__ = ("flight",)
+    __slots__ = ("flight", "key")
     FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
     flight: bytes
-    def __init__(self, flight: _Optional[bytes] = ...) -> None: ...
+    key: CacheKey
+    def __init__(self, flight: _Optional[bytes] = ..., key: _Optional[_Union[CacheKey, _Mapping]] = ...) -> None: ...
+
+class InvalidateRequest(_message.Message):
+    __slots__ = ("tenant", "alias", "model", "tag", "prefix", "all")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    ALL_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    alias: str
+    model: str
+    tag: str
+    prefix: str
+    all: bool
+    def __init__(self, tenant: _Optional[str] = ..., alias: _Optional[str] = ..., model: _Optional[str] = ..., tag: _Optional[str] = ..., prefix: _Optional[str] = ..., all: bool = ...) -> None: ...
+
+class InvalidateResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatsResponse(_message.Message):
+    __slots__ = ("entries", "size_bytes", "max_bytes", "evicted", "flights", "shared", "tenants")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    EVICTED_FIELD_NUMBER: _ClassVar[int]
+    FLIGHTS_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
+    TENANTS_FIELD_NUMBER: _ClassVar[int]
+    entries: int
+    size_bytes: int
+    max_bytes: int
+    evicted: int
+    flights: int
+    shared: bool
+    tenants: _containers.RepeatedCompositeFieldContainer[TenantStats]
+    def __init__(self, entries: _Optional[int] = ..., size_bytes: _Optional[int] = ..., max_bytes: _Optional[int] = ..., evicted: _Optional[int] = ..., flights: _Optional[int] = ..., shared: bool = ..., tenants: _Optional[_Iterable[_Union[TenantStats, _Mapping]]] = ...) -> None: ...
+
+class TenantStats(_message.Message):
+    __slots__ = ("tenant", "hits", "misses", "follows", "saved_nanos")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    HITS_FIELD_NUMBER: _ClassVar[int]
+    MISSES_FIELD_NUMBER: _ClassVar[int]
+    FOLLOWS_FIELD_NUMBER: _ClassVar[int]
+    SAVED_NANOS_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    hits: int
+    misses: int
+    follows: int
+    saved_nanos: int
+    def __init__(self, tenant: _Optional[str] = ..., hits: _Optional[int] = ..., misses: _Optional[int] = ..., follows: _Optional[int] = ..., saved_nanos: _Optional[int] = ...) -> None: ...

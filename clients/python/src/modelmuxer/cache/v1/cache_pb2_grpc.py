@@ -56,6 +56,16 @@ class CacheServiceStub(object):
                 request_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.WatchFlightsRequest.SerializeToString,
                 response_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.WatchFlightsResponse.FromString,
                 _registered_method=True)
+        self.Invalidate = channel.unary_unary(
+                '/modelmuxer.cache.v1.CacheService/Invalidate',
+                request_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateResponse.FromString,
+                _registered_method=True)
+        self.GetStats = channel.unary_unary(
+                '/modelmuxer.cache.v1.CacheService/GetStats',
+                request_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsResponse.FromString,
+                _registered_method=True)
 
 
 class CacheServiceServicer(object):
@@ -93,6 +103,21 @@ class CacheServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Invalidate(self, request, context):
+        """Makes answers misses, those included that are being made now: what returns was asked after this call.
+        Where each replica keeps answers of its own, it has to be told to each.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStats(self, request, context):
+        """Tells what this replica keeps, and what it was asked since it started.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CacheServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -115,6 +140,16 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.WatchFlights,
                     request_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.WatchFlightsRequest.FromString,
                     response_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.WatchFlightsResponse.SerializeToString,
+            ),
+            'Invalidate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Invalidate,
+                    request_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateRequest.FromString,
+                    response_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateResponse.SerializeToString,
+            ),
+            'GetStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStats,
+                    request_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsRequest.FromString,
+                    response_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -227,6 +262,60 @@ class CacheService(object):
             '/modelmuxer.cache.v1.CacheService/WatchFlights',
             modelmuxer_dot_cache_dot_v1_dot_cache__pb2.WatchFlightsRequest.SerializeToString,
             modelmuxer_dot_cache_dot_v1_dot_cache__pb2.WatchFlightsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Invalidate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.cache.v1.CacheService/Invalidate',
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateRequest.SerializeToString,
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.cache.v1.CacheService/GetStats',
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsRequest.SerializeToString,
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

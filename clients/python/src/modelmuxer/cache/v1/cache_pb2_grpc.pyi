@@ -47,6 +47,12 @@ class CacheServiceStub:
     """
     WatchFlights: _grpc.UnaryStreamMultiCallable[_cache_pb2.WatchFlightsRequest, _cache_pb2.WatchFlightsResponse]
     """Tells a router which of its flights have got a follower. Where the call ends, so do the flights that nobody fills."""
+    Invalidate: _grpc.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]
+    """Makes answers misses, those included that are being made now: what returns was asked after this call.
+    Where each replica keeps answers of its own, it has to be told to each.
+    """
+    GetStats: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]
+    """Tells what this replica keeps, and what it was asked since it started."""
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
@@ -67,6 +73,12 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """
     WatchFlights: _aio.UnaryStreamMultiCallable[_cache_pb2.WatchFlightsRequest, _cache_pb2.WatchFlightsResponse]  # type: ignore[assignment]
     """Tells a router which of its flights have got a follower. Where the call ends, so do the flights that nobody fills."""
+    Invalidate: _aio.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]  # type: ignore[assignment]
+    """Makes answers misses, those included that are being made now: what returns was asked after this call.
+    Where each replica keeps answers of its own, it has to be told to each.
+    """
+    GetStats: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]  # type: ignore[assignment]
+    """Tells what this replica keeps, and what it was asked since it started."""
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """CacheService keeps whole answers by key, and flights: answers that are being made, which others may follow.
@@ -108,5 +120,23 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_cache_pb2.WatchFlightsResponse], _abc.AsyncIterator[_cache_pb2.WatchFlightsResponse]]:
         """Tells a router which of its flights have got a follower. Where the call ends, so do the flights that nobody fills."""
+
+    @_abc_1.abstractmethod
+    def Invalidate(
+        self,
+        request: _cache_pb2.InvalidateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.InvalidateResponse, _abc.Awaitable[_cache_pb2.InvalidateResponse]]:
+        """Makes answers misses, those included that are being made now: what returns was asked after this call.
+        Where each replica keeps answers of its own, it has to be told to each.
+        """
+
+    @_abc_1.abstractmethod
+    def GetStats(
+        self,
+        request: _cache_pb2.GetStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.GetStatsResponse, _abc.Awaitable[_cache_pb2.GetStatsResponse]]:
+        """Tells what this replica keeps, and what it was asked since it started."""
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
