@@ -21,9 +21,12 @@ from shared.errors import MeshError, Reason
 
 MOST: Final = 100_000
 LONGEST_S: Final = 660.0  # an upstream call's longest time, and the walk to it
-FILL_WITHIN_S: Final = 2.0  # from the first follower on; a router that dies before that is not waited for any longer
+# How often a follower looks in vain before it gives a leader up: one who was told of it and does not fill, or who
+# fills and is silent, and ought to say something each second. Counted, not timed: a late loop is no silence.
+BEAT_S: Final = 0.25
+_BEATS_TO_FILL: Final = 8
+_BEATS_OF_SILENCE: Final = 20
 _MOST_LANDED: Final = 4_096
-SILENCE_S: Final = 5.0  # a router that fills says something each second
 
 
 def lost() -> MeshError:
@@ -50,8 +53,8 @@ class Flight:
     """When it was opened, among the tenant's invalidations."""
     left: bool = False
     """Nobody waits for it at its own router."""
-    heard_s: float = 0.0
-    """The leader's last sign of life; before it fills, when the first follower came."""
+    signs: int = 0
+    """Signs of life of its leader."""
     ended: bool = False
     failure: MeshError | None = None
     deserted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -121,10 +124,8 @@ class Flights:
         if flight is None or flight.key != key:
             raise lost()
         flight.followers += 1
-        if flight.followers == 1 and not flight.filled:
-            flight.heard_s = self._clock()
-            if (watch := self._watches.get(flight.router)) is not None:
-                watch.put_nowait(flight)
+        if flight.followers == 1 and not flight.filled and (watch := self._watches.get(flight.router)) is not None:
+            watch.put_nowait(flight)
         return flight
 
     def leave(self, flight: Flight) -> None:
@@ -133,10 +134,9 @@ class Flights:
         if flight.followers == 0 and flight.left:
             flight.deserted.set()
 
-    def check(self, flight: Flight) -> None:
-        """Gives a followed flight up if its leader has been silent for too long."""
-        patience_s = SILENCE_S if flight.filled else FILL_WITHIN_S
-        if not flight.ended and self._clock() - flight.heard_s > patience_s:
+    def check(self, flight: Flight, beats: int) -> None:
+        """Gives a followed flight up if its leader has given no sign of life for so many beats."""
+        if beats > (_BEATS_OF_SILENCE if flight.filled else _BEATS_TO_FILL):
             self.close(flight, lost())
 
     def fill(self, key: Key, flight_id: bytes) -> Flight | None:
@@ -145,12 +145,8 @@ class Flights:
         if flight is None or flight.key != key or flight.filled:
             return None
         flight.filled = True
-        flight.heard_s = self._clock()
+        flight.signs += 1
         return flight
-
-    def hear(self, flight: Flight) -> None:
-        """Takes note of a sign of life."""
-        flight.heard_s = self._clock()
 
     def leader_left(self, flight: Flight) -> None:
         """From now on the flight is made for its followers only."""

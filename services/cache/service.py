@@ -18,7 +18,7 @@ from modelmuxer.cache.v1 import cache_pb2, cache_pb2_grpc
 from modelmuxer.cache.v1.cache_pb2 import FillOpen, FillRequest, FillResponse, FollowResponse, LookupResponse
 from modelmuxer.chat.v1.chat_pb2 import ChatResponse, FinishReason
 
-from services.cache.flights import Flight, Flights, lost
+from services.cache.flights import BEAT_S, Flight, Flights, lost
 from services.cache.stores import About, Found, Key, Mark, Selection, Store, StoreError
 from services.cache.tally import Tally
 from shared.errors import MeshError, Reason
@@ -42,7 +42,6 @@ _NO_TIME = "the answer may not be kept for any time"
 _DESERTED = "nobody waits for the answer"
 _UNKNOWN = "the flight is not known here"
 _NO_ANSWER = "the flight ended without an answer to keep"
-BEAT_S: Final = 0.25  # after so much silence a follower is told that its flight still goes on
 
 
 class CacheService(cache_pb2_grpc.CacheServiceServicer):
@@ -113,7 +112,7 @@ class CacheService(cache_pb2_grpc.CacheServiceServicer):
         """Shows a flight from its beginning."""
         flight = self._flights.join(_key(request.key), request.flight)
         try:
-            seen = 0
+            seen = signs = beats = 0
             while True:
                 while seen < len(flight.pieces):
                     yield flight.pieces[seen]
@@ -124,9 +123,11 @@ class CacheService(cache_pb2_grpc.CacheServiceServicer):
                     async with asyncio.timeout(BEAT_S):
                         await flight.news.wait()
                 except TimeoutError:
-                    self._flights.check(flight)
+                    beats = beats + 1 if flight.signs == signs else 0
+                    signs = flight.signs
+                    self._flights.check(flight, beats)
                     if not flight.ended:
-                        yield FollowResponse()
+                        yield FollowResponse()  # the follower hears that the cache lives
         finally:
             self._flights.leave(flight)
         if flight.failure is not None:
@@ -237,7 +238,7 @@ class CacheService(cache_pb2_grpc.CacheServiceServicer):
         """Shows the followers what comes. The answer that is to be kept, if one comes."""
         async with aclosing(_while_wanted(flight, parts, self._flights.leader_left)) as wanted:
             async for part in wanted:
-                self._flights.hear(flight)
+                flight.signs += 1
                 match part.WhichOneof("part"):
                     case "answer":
                         return part.answer

@@ -264,52 +264,70 @@ class Engine:
 
     async def _board(self, walk: Walk, request: LookupRequest, make: Work) -> tuple[LookupResponse, Flight | None]:
         """Looks an answer up. If there is none, joins the flight that makes it, which may be this request's own."""
-        key, flight, offer = request.key, self._flights.find(request.key), self._flights.offer()
-        if flight is not None and not flight.conditional:
-            self._flights.settle(offer, None)
+        flights = self._flights
+        conditional = request.HasField("max_age")
+        flight = flights.find(request.key)
+        if flight is None or flight.conditional or conditional:
+            flight = flights.begin(request.key, conditional=conditional)
             flight.join()
+            flight = await self._decide(walk, request, flight, make)
+        else:
+            flight.join()
+        try:
+            kept = await flight.decision()
+        except asyncio.CancelledError:
+            flight.leave()
+            raise
+        if kept is None:
             return LookupResponse(), flight
-        flight = None
+        flight.leave()
+        own = LookupResponse()  # each of those who share a look-up changes the answer into its own
+        own.CopyFrom(kept)
+        return own, None
+
+    async def _decide(self, walk: Walk, request: LookupRequest, flight: Flight, make: Work) -> Flight:
+        """Asks the cache, and has the flight's answer come from where it says. The flight to be a member of."""
+        flights, offer, leads = self._flights, self._flights.offer(), None
         request.offer.CopyFrom(offer)
         try:
             found = await self._cache.look_up(request)
-            leads = found is None or found.flight in (b"", offer.flight)
-            granted = b"" if found is not None and not found.flight else offer.flight
-            opening = _opening(walk, granted)
-            conditional = request.HasField("max_age")
             if found is not None and found.watch_wanted:
-                self._flights.watch(key, found.watch_wanted)
+                flights.watch(request.key, found.watch_wanted)
+            # Without a word from the cache the offer may have been taken all the same.
+            granted = found is None or found.flight == offer.flight
+            opening = _opening(walk, offer.flight if granted else b"")
             if found is not None and found.HasField("answer"):
-                if leads and granted:
+                if granted:
                     with suppress(MeshError):  # what cannot be made anew is no reason to withhold the old
-                        flight = self._refresh(walk, opening)
-                return found, None
-            if not leads and found is not None:
-                flight = self._flights.find(key) or self._flights.follow(key, found.flight, conditional=conditional)
-            elif found is not None and granted:
-                flight = self._lead(walk, opening, make, conditional=conditional)
-            else:  # the cache has not said that somebody else leads
-                here = self._flights.find(key)
-                led_here = here is not None and here.opening is not None
-                flight = here if led_here else self._lead(walk, opening, make, conditional=conditional)
+                        leads = self._refresh(walk, opening)
+                flights.land(flight, found)
+            elif found is None or granted or not found.flight:
+                leads = flight
+                self._lead(walk, flight, opening, make)
+            else:
+                flights.follow(flight, found.flight)
+        except BaseException:
+            flight.leave()
+            flights.abandon(flight)
+            raise
         finally:
-            self._flights.settle(offer, flight)
-        assert flight is not None  # noqa: S101 - each way above has set it
-        flight.join()
-        return LookupResponse(), flight
-
-    def _lead(self, walk: Walk, opening: FillOpen, make: Work, *, conditional: bool, lasting: bool = False) -> Flight:
-        walk.upstream = replace(walk.call, deadline=deadline_in(None))
-        flight = self._flights.lead(opening, make, conditional=conditional, lasting=lasting)
-        flight.leader = walk
+            flights.settle(offer, leads)
         return flight
+
+    def _lead(self, walk: Walk, flight: Flight, opening: FillOpen, make: Work) -> None:
+        walk.upstream = replace(walk.call, deadline=deadline_in(None))
+        flight.leader = walk
+        self._flights.lead(flight, opening, make)
 
     def _refresh(self, walk: Walk, opening: FillOpen) -> Flight:
         """Has a new answer made, which nobody waits for, in place of one that was given though it is stale."""
         again = self._begin(walk.call, walk.chat)
         again.key = walk.key
         again.cache = CacheInfo(status=CacheInfo.STATUS_MISS)
-        return self._lead(again, opening, partial(self._make_answer, again), conditional=True, lasting=True)
+        flight = self._flights.begin(opening.key, conditional=True)
+        flight.lasting = True
+        self._lead(again, flight, opening, partial(self._make_answer, again))
+        return flight
 
     def _kept(self, walk: Walk, found: LookupResponse) -> ChatResponse:
         """The cache's answer, as this request's."""

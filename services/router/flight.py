@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-from modelmuxer.cache.v1.cache_pb2 import CacheKey, FillOpen
+from modelmuxer.cache.v1.cache_pb2 import CacheKey, FillOpen, LookupResponse
 from modelmuxer.chat.v1.chat_pb2 import ChatEvent, ChatResponse
 
 from services.router.recording import Recording
@@ -33,13 +33,17 @@ _DETERMINISTIC = frozenset(
 class Flight:
     """Events or a whole answer, for any number of members, each from the beginning."""
 
-    def __init__(self, key: CacheKey, flight_id: bytes, *, opening: FillOpen | None, conditional: bool) -> None:
+    def __init__(self, key: CacheKey, *, conditional: bool = False) -> None:
         self.key = key
-        self.id = flight_id
-        self.opening = opening
-        """How its answer is stored, if it is made here; None for another router's."""
         self.conditional = conditional
-        """There is an answer in the cache, which is too old for the leader only."""
+        """There may be an answer in the cache, which is too old for the leader only."""
+        self.id = b""
+        self.opening: FillOpen | None = None
+        """How its answer is stored, if it is made here; None for another router's."""
+        self.kept: LookupResponse | None = None
+        """The cache's answer, which there was after all."""
+        self.decided = False
+        """The cache has been asked."""
         self.lasting = False
         """It goes on though nobody waits for it."""
         self.leader: object = None
@@ -47,7 +51,7 @@ class Flight:
         self.members = 0
         self.followed = False
         """Other routers follow it, too."""
-        self.task: asyncio.Task[None]
+        self.task: asyncio.Task[None] | None = None
         self.events: list[ChatEvent] = []
         self.answer: ChatResponse | None = None
         self.storable = False
@@ -72,6 +76,14 @@ class Flight:
         self.answer = answer or self._recording.answer()
         self._end(None)
 
+    def decide(self, kept: LookupResponse | None = None) -> None:
+        """Says that it is known where the answer comes from; from the cache, if it has one."""
+        self.kept = kept
+        self.decided = True
+        if kept is not None:
+            self.ended = True
+        self._wake()
+
     def fail(self, error: MeshError) -> None:
         """Ends the flight with an error, unless it has ended."""
         if not self.ended:
@@ -88,8 +100,14 @@ class Flight:
             return
         if self.followed:
             self._wake()
-        else:
+        elif self.task is not None:
             self.task.cancel()
+
+    async def decision(self) -> LookupResponse | None:
+        """The cache's answer, if it turns out to have one."""
+        while not self.decided and not self.ended:
+            await self.news.wait()
+        return self.kept
 
     async def stream(self) -> Events:
         """The events, as they come."""

@@ -24,6 +24,7 @@ from modelmuxer.cache.v1.cache_pb2 import (
     FlightOffer,
     FollowRequest,
     FollowResponse,
+    LookupResponse,
     WatchFlightsRequest,
 )
 
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
 
 BEAT_S: Final = 1.0  # how often a leader whom others follow says that it is alive
 # The cache says it four times a second. Before the first token a follower can go another way; after it, it cannot.
-PATIENCE_S: Final = 1.0
-PATIENCE_IN_ANSWER_S: Final = 5.0
+# Counted, not timed: that our own loop is late is no silence of the cache.
+TICK_S: Final = 0.25
+_TICKS: Final = 4
+_TICKS_IN_ANSWER: Final = 20
 LONGEST_S: Final = DEFAULT_TIMEOUT_S + 60.0
 
 log = logging.getLogger("modelmuxer.router")
@@ -81,23 +84,36 @@ class Flights:
         """The flight here that makes a key's answer, if there is one."""
         return self._flights.get((key.tenant, key.digest))
 
-    def lead(self, opening: FillOpen, work: Work, *, conditional: bool = False, lasting: bool = False) -> Flight:
-        """A flight whose answer `work` makes: it adds events, or lands the answer, or raises.
+    def begin(self, key: CacheKey, *, conditional: bool = False) -> Flight:
+        """A flight of which the cache is still to be asked; whoever asks the same here may join it."""
+        flight = Flight(key, conditional=conditional)
+        self._flights.setdefault((key.tenant, key.digest), flight)
+        return flight
+
+    def land(self, flight: Flight, kept: LookupResponse) -> None:
+        """The cache has an answer."""
+        self._forget(flight)
+        flight.decide(kept)
+
+    def abandon(self, flight: Flight) -> None:
+        """Nobody asks the cache any more; those who have joined begin again."""
+        self._forget(flight)
+        flight.fail(lost())
+
+    def lead(self, flight: Flight, opening: FillOpen, work: Work) -> None:
+        """Has `work` make the answer: it adds events, or lands the answer, or raises.
 
         It runs on its own, so that those who have joined get the answer though the first leaves.
         """
-        flight = Flight(opening.key, opening.flight, opening=opening, conditional=conditional)
-        flight.lasting = lasting
-        self._flights[opening.key.tenant, opening.key.digest] = flight
+        flight.id, flight.opening = opening.flight, opening
         flight.task = self._start(self._lead(flight, opening, work), "flight")
-        return flight
+        flight.decide()
 
-    def follow(self, key: CacheKey, flight_id: bytes, *, conditional: bool) -> Flight:
-        """Another router's flight."""
-        flight = Flight(key, flight_id, opening=None, conditional=conditional)
-        self._flights.setdefault((key.tenant, key.digest), flight)
+    def follow(self, flight: Flight, flight_id: bytes) -> None:
+        """Has the answer come from another router's flight."""
+        flight.id = flight_id
         flight.task = self._start(self._follow(flight), "followed flight")
-        return flight
+        flight.decide()
 
     def watch(self, key: CacheKey, replica: str) -> None:
         """Keeps a watch at the key's home, which calls itself `replica`, to be told of followers."""
@@ -107,7 +123,7 @@ class Flights:
 
     async def drain(self, grace_s: float) -> None:
         """Waits for the flights that only other routers wait for."""
-        if tasks := [flight.task for flight in self._led.values() if flight.followed]:
+        if tasks := [flight.task for flight in self._led.values() if flight.followed and flight.task is not None]:
             await asyncio.wait(tasks, timeout=grace_s)
 
     async def close(self) -> None:
@@ -171,7 +187,7 @@ class Flights:
             log.info("a flight is not carried any further: %s", error.code().name)
         finally:
             flight.followed = False
-            if not flight.needed and not flight.ended:
+            if not flight.needed and not flight.ended and flight.task is not None:
                 flight.task.cancel()
 
     # --- following ---
@@ -180,27 +196,27 @@ class Flights:
         deadline.set_remaining(None)  # the first follower's is not that of those who join it
         request = FollowRequest(key=flight.key, flight=flight.id)
         call = self._stub.Follow(request, timeout=LONGEST_S, metadata=home(flight.key))
+        silence = _Silence(flight, call.cancel)
         try:
-            await self._read(call, flight)
+            await self._read(call, flight, silence)
         except grpc.aio.AioRpcError as error:
             flight.fail(MeshError.from_rpc(error, Reason.CACHE_UNAVAILABLE))
-        except (TimeoutError, asyncio.CancelledError):
+        except asyncio.CancelledError:
             pass
         except Exception:
             log.exception("a flight could not be followed")
         finally:
+            silence.end()
             call.cancel()
             self._forget(flight)
             flight.fail(lost())
 
-    async def _read(self, call: grpc.aio.UnaryStreamCall[FollowRequest, FollowResponse], flight: Flight) -> None:
+    async def _read(
+        self, call: grpc.aio.UnaryStreamCall[FollowRequest, FollowResponse], flight: Flight, silence: _Silence
+    ) -> None:
         gives_up_s = time.monotonic() + self._wait_s
-        while flight.events or time.monotonic() < gives_up_s:
-            async with asyncio.timeout(PATIENCE_IN_ANSWER_S if flight.events else PATIENCE_S):
-                piece = await call.read()
-            if piece is grpc.aio.EOF:
-                return
-            assert isinstance(piece, FollowResponse)  # noqa: S101 - what read returns beside the end
+        async for piece in call:
+            silence.broken()
             if piece.HasField("answer"):
                 flight.land(piece.answer)
                 return
@@ -209,6 +225,8 @@ class Flights:
                 if piece.event.HasField("completed"):
                     flight.land()
                     return
+            if not flight.events and time.monotonic() > gives_up_s:
+                return
 
     # --- both ---
 
@@ -226,6 +244,31 @@ class Flights:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+class _Silence:
+    """Cancels a call that brings nothing for too long."""
+
+    def __init__(self, flight: Flight, cancel: Callable[[], object]) -> None:
+        self._flight = flight
+        self._cancel = cancel
+        self._ticks = 0
+        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
+    def broken(self) -> None:
+        """Something came."""
+        self._ticks = 0
+
+    def end(self) -> None:
+        """Stops looking."""
+        self._timer.cancel()
+
+    def _tick(self) -> None:
+        self._ticks += 1
+        if self._ticks > (_TICKS_IN_ANSWER if self._flight.events else _TICKS):
+            self._cancel()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
 
 async def _parts(flight: Flight, opening: FillOpen) -> AsyncIterator[FillRequest]:

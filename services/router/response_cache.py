@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 FILL_TIMEOUT_S = 5.0
 MAX_FILLS = 64
-OVERDUE = 2.0
+# A timer that fires so much late (as a share of the time-out) tells of our own loop, which had no turn to read the
+# answer in; the look-up then gets another while, and so often at most.
+LATE = 0.25
+MAX_EXTENSIONS = 5
 
 log = logging.getLogger("modelmuxer.router")
 
@@ -42,15 +45,23 @@ class ResponseCache:
         """What the cache says; empty if it is not asked, None if it does not tell in time."""
         if not self._breaker.allows(self._clock()):
             return LookupResponse()
-        began_s = self._clock()
+        call = self._cache.Lookup(request, timeout=self._timeout_s * (MAX_EXTENSIONS + 2), metadata=home(request.key))
+        limit = _Limit(self._timeout_s, call.cancel)
         try:
-            found = await self._cache.Lookup(request, timeout=self._timeout_s, metadata=home(request.key))
+            found: LookupResponse = await call
         except grpc.aio.AioRpcError as error:
-            now_s = self._clock()
-            if now_s - began_s < OVERDUE * self._timeout_s:  # later than that, it was our own loop that was late
-                self._breaker.failed(now_s)
+            self._breaker.failed(self._clock())
             log.info("the response cache did not answer: %s", error.code().name)
             return None
+        except asyncio.CancelledError:
+            if not limit.reached or _cancelled():
+                raise
+            if not limit.extensions:
+                self._breaker.failed(self._clock())
+            log.info("the response cache did not answer in time")
+            return None
+        finally:
+            limit.end()
         self._breaker.succeeded()
         return found
 
@@ -73,6 +84,41 @@ class ResponseCache:
             await self._cache.Fill(iter((request,)), timeout=FILL_TIMEOUT_S, metadata=home(opening.key))
         except grpc.aio.AioRpcError as error:
             log.info("the response cache did not take an answer: %s", error.code().name)
+
+
+class _Limit:
+    """Gives a call up after a time in which our own loop had its turns."""
+
+    def __init__(self, seconds: float, give_up: Callable[[], object]) -> None:
+        self.reached = False
+        self.extensions = 0
+        self._seconds = seconds
+        self._give_up = give_up
+        self._loop = asyncio.get_running_loop()
+        self._arm()
+
+    def end(self) -> None:
+        """Stops the clock."""
+        self._timer.cancel()
+
+    def _arm(self) -> None:
+        self._due_s = self._loop.time() + self._seconds
+        self._timer = self._loop.call_at(self._due_s, self._fire)
+
+    def _fire(self) -> None:
+        late_s = self._loop.time() - self._due_s
+        if late_s > LATE * self._seconds and self.extensions < MAX_EXTENSIONS:
+            self.extensions += 1
+            self._arm()
+        else:
+            self.reached = True
+            self._give_up()
+
+
+def _cancelled() -> bool:
+    """Whether the current task is being cancelled, apart from any call in it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def home(key: CacheKey) -> tuple[tuple[str, str], ...]:

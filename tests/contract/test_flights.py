@@ -6,7 +6,9 @@ Real routers and caches; the provider proxy is scripted, so that a test decides 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,14 +91,20 @@ def ask(router: Router, request: ChatRequest, secret: str = SECRET) -> asyncio.T
 
 
 async def until(condition: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.005)
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass in time"
+        await asyncio.sleep(0.005)
 
 
 def shown_to_a_flight() -> float:
     """Look-ups, in all caches of this process, that were shown somebody else's flight."""
     return REGISTRY.get_sample_value("modelmuxer_cache_lookups_total", {"result": "flight"}) or 0.0
+
+
+def followed(shown: float) -> bool:
+    """Whether so many look-ups were."""
+    return shown_to_a_flight() >= shown
 
 
 async def asked(town: Neighbourhood, calls: int) -> None:
@@ -154,10 +162,11 @@ async def test_whole_answers_and_streams_follow_one_another(town: Neighbourhood)
     for leads_by_stream in (True, False):
         gates = Gates(town, "one ", "two")
         request = chat(f"mixed {leads_by_stream}")
-        before = len(town.proxy.requests)
+        before, shown = len(town.proxy.requests), shown_to_a_flight()
         leader = Stream(town.stubs[0], request) if leads_by_stream else ask(town.stubs[0], request)
         await asked(town, before + 1)
         stream, whole = Stream(town.stubs[1], request), ask(town.stubs[2], request)
+        await until(partial(followed, shown + 2))
         if leads_by_stream:
             gates.open(0)
             await stream.until("one ")
@@ -203,7 +212,7 @@ async def test_when_all_have_left_the_upstream_call_is_closed_at_once(town: Neig
     await streams[-1].until("two")
     assert town.proxy.cancelled == 0
     streams[-1].call.cancel()
-    await until(lambda: town.proxy.cancelled == 1, within_s=0.1)
+    await until(lambda: town.proxy.cancelled == 1, within_s=1.0)
     gates.open_all()
     fresh = await ask(town.stubs[2], chat("deserted"))
     assert fresh.completed.cache.status == CacheInfo.STATUS_MISS
@@ -215,7 +224,7 @@ async def test_a_leaders_error_is_a_followers_only_if_they_would_meet_it_too(tow
     bad = failure(Reason.PROVIDER_INVALID_REQUEST, retryable=False)
     town.proxy.scripts[FIRST] = lambda _: [gate, bad]
     streams = [Stream(router, chat("bad")) for router in town.stubs]
-    await until(lambda: shown_to_a_flight() == before + 2)
+    await until(partial(followed, before + 2))
     gate.set()
     assert {(await stream.fails()).reason for stream in streams} == {Reason.PROVIDER_INVALID_REQUEST}
 
@@ -227,7 +236,7 @@ async def test_followers_who_have_seen_nothing_go_on_after_a_leaders_own_error(t
     leader = Stream(town.stubs[0], chat("own error"))
     await asked(town, 1)
     others = [ask(router, chat("own error")) for router in town.stubs]
-    await until(lambda: shown_to_a_flight() == before + 2)
+    await until(partial(followed, before + 2))
     gate.set()
     assert (await leader.fails()).reason == Reason.PROVIDER_QUOTA_EXHAUSTED
     answers = await asyncio.gather(*others)
