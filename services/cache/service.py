@@ -141,7 +141,7 @@ class CacheService(cache_pb2_grpc.CacheServiceServicer):
             raise MeshError(Reason.MALFORMED_REQUEST, "A watch wants the router's name.", field="router")
         watch = self._flights.watch(request.router)
         try:
-            yield cache_pb2.WatchFlightsResponse()
+            yield cache_pb2.WatchFlightsResponse(replica=self._flights.name)
             while (flight := await watch.get()) is not None:
                 key = cache_pb2.CacheKey(tenant=flight.key.tenant, digest=flight.key.digest)
                 yield cache_pb2.WatchFlightsResponse(flight=flight.id, key=key)

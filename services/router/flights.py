@@ -161,13 +161,16 @@ class Flights:
         """Carries flights as they get followers, until the watch is lost. A look-up says when one is wanted again."""
         watch = self._stub.WatchFlights(WatchFlightsRequest(router=self._router), metadata=home(key))
         try:
-            async for followed in watch:
-                if followed.flight in self._offered:
-                    self._offered[followed.flight] = True
-                elif (flight := self._led.get(followed.flight)) is not None:
+            async for news in watch:
+                if news.replica:  # another one than wanted, if the key's home has moved meanwhile
+                    self._watched.discard(replica)
+                    self._watched.add(replica := news.replica)
+                elif news.flight in self._offered:
+                    self._offered[news.flight] = True
+                elif (flight := self._led.get(news.flight)) is not None:
                     self._carry(flight)
-                elif followed.flight:  # it has ended, and that was not heard
-                    self._cache.fill_later(FillOpen(key=followed.key, flight=followed.flight))
+                else:  # it has ended, and that was not heard
+                    self._cache.fill_later(FillOpen(key=news.key, flight=news.flight))
         except grpc.aio.AioRpcError as error:
             log.info("the watch on flights was lost: %s", error.code().name)
         finally:

@@ -121,12 +121,14 @@ class WatchFlightsRequest(_message.Message):
     def __init__(self, router: _Optional[str] = ...) -> None: ...
 
 class WatchFlightsResponse(_message.Message):
-    __slots__ = ("flight", "key")
+    __slots__ = ("flight", "key", "replica")
     FLIGHT_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
     flight: bytes
     key: CacheKey
-    def __init__(self, flight: _Optional[bytes] = ..., key: _Optional[_Union[CacheKey, _Mapping]] = ...) -> None: ...
+    replica: str
+    def __init__(self, flight: _Optional[bytes] = ..., key: _Optional[_Union[CacheKey, _Mapping]] = ..., replica: _Optional[str] = ...) -> None: ...
 
 class InvalidateRequest(_message.Message):
     __slots__ = ("tenant", "alias", "model", "tag", "prefix", "all")
