@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 FILL_TIMEOUT_S = 5.0
 MAX_FILLS = 64
-# A timer that fires so much late (as a share of the time-out) tells of our own loop, which had no turn to read the
-# answer in; the look-up then gets another while, and so often at most.
-LATE = 0.25
-MAX_EXTENSIONS = 5
+# A look-up's time is counted in so many turns of our own loop, each an equal part of it: a loop that is late to look has
+# not been kept waiting by the cache.
+TURNS = 4
+LONGEST_S = 1.0
 
 log = logging.getLogger("modelmuxer.router")
 
@@ -45,7 +45,7 @@ class ResponseCache:
         """What the cache says; empty if it is not asked, None if it does not tell in time."""
         if not self._breaker.allows(self._clock()):
             return LookupResponse()
-        call = self._cache.Lookup(request, timeout=self._timeout_s * (MAX_EXTENSIONS + 2), metadata=home(request.key))
+        call = self._cache.Lookup(request, timeout=max(LONGEST_S, self._timeout_s), metadata=home(request.key))
         limit = _Limit(self._timeout_s, call.cancel)
         try:
             found: LookupResponse = await call
@@ -56,7 +56,7 @@ class ResponseCache:
         except asyncio.CancelledError:
             if not limit.reached or _cancelled():
                 raise
-            if not limit.extensions:
+            if not limit.late:
                 self._breaker.failed(self._clock())
             log.info("the response cache did not answer in time")
             return None
@@ -91,25 +91,24 @@ class _Limit:
 
     def __init__(self, seconds: float, give_up: Callable[[], object]) -> None:
         self.reached = False
-        self.extensions = 0
-        self._seconds = seconds
+        self.late = False
+        """Our own loop was."""
+        self._turn_s = seconds / TURNS
+        self._turns = 0
         self._give_up = give_up
         self._loop = asyncio.get_running_loop()
-        self._arm()
+        self._timer = self._loop.call_later(self._turn_s, self._turn, self._loop.time() + self._turn_s)
 
     def end(self) -> None:
         """Stops the clock."""
         self._timer.cancel()
 
-    def _arm(self) -> None:
-        self._due_s = self._loop.time() + self._seconds
-        self._timer = self._loop.call_at(self._due_s, self._fire)
-
-    def _fire(self) -> None:
-        late_s = self._loop.time() - self._due_s
-        if late_s > LATE * self._seconds and self.extensions < MAX_EXTENSIONS:
-            self.extensions += 1
-            self._arm()
+    def _turn(self, due_s: float) -> None:
+        now_s = self._loop.time()
+        self.late = self.late or now_s - due_s > self._turn_s
+        self._turns += 1
+        if self._turns < TURNS:
+            self._timer = self._loop.call_later(self._turn_s, self._turn, now_s + self._turn_s)
         else:
             self.reached = True
             self._give_up()
