@@ -40,6 +40,7 @@ Build = Callable[[S, "App"], Awaitable[None]]
 Callback = Callable[[], Awaitable[None]]
 
 METRICS_OFFSET = 1000
+GC_THRESHOLDS = (10_000, 20, 20)  # at the default of 700 objects every call pays for a look at all calls under way
 PROBE_TIMEOUT_S = 3.0
 PORT_WAIT_S = 2.0
 SETTLE_TIMEOUT_S = 2.0
@@ -79,8 +80,8 @@ class App:
 
     @property
     def replica(self) -> str:
-        """This process among the replicas of the mesh: "cache/127.0.0.1:50053"."""
-        return f"{self.name}/{self.address}"
+        """This process among the replicas of the mesh: "cache/127.0.0.1:50053", or by the name that it was given."""
+        return f"{self.name}/{self.settings.replica or self.address}"
 
     @property
     def port(self) -> int:
@@ -178,7 +179,8 @@ async def running(name: str, settings: S, build: Build[S]) -> AsyncIterator[App]
     """
     server = _server(settings)
     address = await _bind(server, settings)
-    tracer = export.start(name, f"{name}/{address}", os.environ) if export.wanted(os.environ) else None
+    replica = f"{name}/{settings.replica or address}"
+    tracer = export.start(name, replica, os.environ) if export.wanted(os.environ) else None
     app = App(name, settings, address, tracer)
     async with app.stack:
         app.stack.push_async_callback(server.stop, None)  # where the start fails, the port is free again
@@ -328,6 +330,7 @@ async def _serve(name: str, settings: S, build: Build[S]) -> int:
                 loop.add_signal_handler(signum, app.stop)
             gc.collect()
             gc.freeze()  # what is left of the start stays: a collection that looks at it again stops calls for 40 ms
+            gc.set_threshold(*GC_THRESHOLDS)
             log.info("Serving", extra=app.listening)
             if not sys.stdout.isatty():  # for whoever started the process and waits for it
                 print(json.dumps({"service": name, "replica": app.replica, **app.listening}), flush=True)

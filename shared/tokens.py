@@ -1,4 +1,4 @@
-"""An estimate of a chat's input tokens, for shortlists, prices before the fact, and calls of which nobody ever says.
+"""An estimate of a request's input tokens, for shortlists, prices before the fact, and calls of which nobody ever says.
 
 The rule: text and JSON count a token for every four bytes of UTF-8, rounded up per piece; a message adds 4 and a tool 8
 for what surrounds them; an image counts 1,000 (85 at low detail); a document counts 1,500 for every 50 kB (about a page
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from modelmuxer.chat.v1.chat_pb2 import Block, ChatRequest, Document, Media, Message, Tool
+from modelmuxer.embedding.v1.embedding_pb2 import EmbedRequest
 
 BYTES_PER_TOKEN: Final = 4
 MESSAGE_TOKENS: Final = 4
@@ -28,6 +29,11 @@ def estimate_input_tokens(chat: ChatRequest) -> int:
     messages = sum(map(estimate_message, chat.messages))
     tools = sum(map(_tool, chat.tools))
     return messages + tools + estimate_text(chat.response_format.json_schema.schema_json)
+
+
+def estimate_embedding_tokens(request: EmbedRequest) -> int:
+    """All inputs. Tokens that the caller sent count as they are."""
+    return sum(len(each.tokens.ids) if each.HasField("tokens") else estimate_text(each.text) for each in request.inputs)
 
 
 def estimate_message(message: Message) -> int:

@@ -20,7 +20,7 @@ from modelmuxer.chat.v1.chat_pb2 import (
     Started,
     Usage,
 )
-from modelmuxer.provider.v1.provider_pb2 import AttemptFailure, GenerateRequest
+from modelmuxer.provider.v1.provider_pb2 import AttemptFailure, EmbedRequest, GenerateRequest
 
 from services.provider_proxy import tally
 from services.provider_proxy.statistics import Figures
@@ -28,7 +28,7 @@ from shared.catalogue import Deployment
 from shared.errors import MeshError, Reason
 from shared.journal import Journal
 from shared.telemetry import metrics, names
-from shared.tokens import estimate_input_tokens
+from shared.tokens import estimate_embedding_tokens, estimate_input_tokens
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 class Attempt:
     """One call of one deployment."""
 
-    request: GenerateRequest
+    request: GenerateRequest | EmbedRequest
     deployment: Deployment
     journal: Journal
     figures: Figures
@@ -56,8 +56,19 @@ class Attempt:
 
     @property
     def chat(self) -> ChatRequest:
-        """What is asked for."""
-        return self.request.chat
+        """What is asked for; empty for an embedding."""
+        return self.request.chat if isinstance(self.request, GenerateRequest) else ChatRequest()
+
+    @property
+    def operation(self) -> str:
+        """What kind of call it is, in the words of the GenAI conventions."""
+        return names.CHAT if isinstance(self.request, GenerateRequest) else names.EMBEDDINGS
+
+    def estimated_input_tokens(self) -> int:
+        """What goes in, should nobody ever say."""
+        if isinstance(self.request, GenerateRequest):
+            return estimate_input_tokens(self.request.chat)
+        return estimate_embedding_tokens(self.request.embedding)
 
     def started(self) -> Started:
         """Who answers."""
@@ -85,7 +96,7 @@ class Attempt:
             model=deployment.model,
             deployment=deployment.name,
             region=deployment.region,
-            estimated_input_tokens=estimate_input_tokens(self.chat),
+            estimated_input_tokens=self.estimated_input_tokens(),
         )
         self.journal.append(JournalRecord(attempt_id=self.request.attempt_id, announced=announced))
         self.announced = True
@@ -120,12 +131,16 @@ class Attempt:
         """Ends the record of a whole answer, and completes `completed` with what only the call knows."""
         self.provider_request_id = self.provider_request_id or completed.provider_request_id
         completed.provider_request_id = self.provider_request_id
-        usage = tally.whole_usage(completed.usage, self.chat, self.answer_bytes)
-        completed.usage.CopyFrom(self._regional(usage))
+        completed.usage.CopyFrom(await self.settle(completed.usage))
         self.completed = completed
-        self._append(completed.usage, status="OK", complete=True)
-        self._succeeded(completed.usage)
+
+    async def settle(self, stated: Usage) -> Usage:
+        """Ends the record of a whole answer by what the provider said of usage. Gives what counts."""
+        usage = self._regional(tally.whole_usage(stated, self.estimated_input_tokens, self.answer_bytes))
+        self._append(usage, status="OK", complete=True)
+        self._succeeded(usage)
         await self.journal.sync()
+        return usage
 
     async def fail(self, error: MeshError) -> MeshError:
         """Ends the record of a failed call. Gives the error to raise, with all that is known in its AttemptFailure."""
@@ -171,7 +186,7 @@ class Attempt:
     def _partial_usage(self) -> Usage:
         if self._unbilled:
             return tally.no_usage()
-        return self._regional(tally.partial_usage(self.stated, self.chat, self._seen_output()))
+        return self._regional(tally.partial_usage(self.stated, self.estimated_input_tokens, self._seen_output()))
 
     def _seen_output(self) -> int:
         if self.streams:
@@ -210,16 +225,15 @@ class Attempt:
         first_token_s = self.first_token_s if self.streams else None
         self.figures.succeeded(first_token_s, usage.output_tokens, duration_s - (first_token_s or 0.0))
         self._observe("")
-        labels = (names.CHAT, self._provider_label, self.deployment.model)
+        labels = (self.operation, self._provider_label, self.deployment.model)
         if first_token_s is not None:
             metrics.GEN_AI_TIME_TO_FIRST_CHUNK.labels(*labels).observe(first_token_s)
         metrics.GEN_AI_TOKEN_USAGE.labels(*labels, "input").observe(usage.input_tokens)
         metrics.GEN_AI_TOKEN_USAGE.labels(*labels, "output").observe(usage.output_tokens)
 
     def _observe(self, error_type: str) -> None:
-        metrics.GEN_AI_DURATION.labels(names.CHAT, self._provider_label, self.deployment.model, error_type).observe(
-            time.monotonic() - self.began_s
-        )
+        labels = (self.operation, self._provider_label, self.deployment.model, error_type)
+        metrics.GEN_AI_DURATION.labels(*labels).observe(time.monotonic() - self.began_s)
 
     @property
     def _provider_label(self) -> str:

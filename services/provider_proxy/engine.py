@@ -13,10 +13,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing, asynccontextmanager
 
 from modelmuxer.chat.v1.chat_pb2 import Block, ChatEvent, ChatRequest, ChatResponse, Started, UsageSource
-from modelmuxer.provider.v1.provider_pb2 import CountTokensResponse, DeploymentState, GenerateRequest
+from modelmuxer.provider.v1.provider_pb2 import (
+    CountTokensResponse,
+    DeploymentState,
+    EmbedRequest,
+    EmbedResponse,
+    GenerateRequest,
+)
 
 from services.provider_proxy import spans
-from services.provider_proxy.adapters import Adapter, Decoder, header
+from services.provider_proxy.adapters import Adapter, Decoder, UpstreamRequest, header
 from services.provider_proxy.attempt import Attempt
 from services.provider_proxy.balancer import Balancer
 from services.provider_proxy.pace import Pace
@@ -95,6 +101,23 @@ class Engine:
                 spans.describe(span, attempt)
                 return response
 
+    async def embed(self, request: EmbedRequest) -> EmbedResponse:
+        """The vectors, or a MeshError with an AttemptFailure. Cancelling it closes the provider's socket."""
+        providers = self._providers
+        attempt = self._attempt(providers, request, streams=False)
+        adapter, deployment = providers.adapter(attempt.deployment), attempt.deployment
+        with spans.attempt(attempt):
+            async with self._recorded(attempt):
+                key = providers.key(deployment)
+                asked = adapter.embed_request(request.embedding, deployment, key, attempt_id=request.attempt_id)
+                async with self._exchanged(attempt, adapter, asked) as answer:
+                    vectors = adapter.embeddings(await answer.body(), len(request.embedding.inputs))
+                    vectors.usage.CopyFrom(await attempt.settle(vectors.usage))
+        vectors.deployment, vectors.region = deployment.name, deployment.region
+        vectors.provider_request_id = attempt.provider_request_id
+        vectors.provider_model = vectors.provider_model or deployment.upstream_model
+        return vectors
+
     async def count_tokens(self, model: str, chat: ChatRequest) -> CountTokensResponse:
         """Input tokens as the provider counts them; an estimate where it does not count or has no key."""
         providers = self._providers
@@ -115,7 +138,7 @@ class Engine:
             counted = adapter.counted(await _good_body(adapter, answer))
         return CountTokensResponse(input_tokens=counted, source=UsageSource.USAGE_SOURCE_PROVIDER)
 
-    def _attempt(self, providers: Providers, request: GenerateRequest, *, streams: bool) -> Attempt:
+    def _attempt(self, providers: Providers, request: GenerateRequest | EmbedRequest, *, streams: bool) -> Attempt:
         if not request.attempt_id:
             raise MeshError(Reason.MALFORMED_REQUEST, "attempt_id must name the attempt.", field="attempt_id")
         deployment = self._choose(providers, request.model, request.deployments)
@@ -162,10 +185,15 @@ class Engine:
         request = adapter.request(
             chat, deployment, providers.key(deployment), stream=attempt.streams, attempt_id=attempt.request.attempt_id
         )
+        async with self._exchanged(attempt, adapter, request) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def _exchanged(self, attempt: Attempt, adapter: Adapter, request: UpstreamRequest) -> AsyncIterator[Answer]:
         # A whole answer is silent until it is there: only the deadline bounds it.
         stall_timeout_s = self._settings.stall_timeout_s if attempt.streams else None
         async with self._upstream.exchange(
-            deployment.name, request, stall_timeout_s=stall_timeout_s, before_write=attempt.announce
+            attempt.deployment.name, request, stall_timeout_s=stall_timeout_s, before_write=attempt.announce
         ) as answer:
             attempt.http_status = answer.status
             attempt.provider_request_id = _request_id(answer.headers)

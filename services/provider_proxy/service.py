@@ -12,6 +12,8 @@ from modelmuxer.chat.v1.chat_pb2 import ChatResponse
 from modelmuxer.provider.v1.provider_pb2 import (
     CountTokensRequest,
     CountTokensResponse,
+    EmbedRequest,
+    EmbedResponse,
     GenerateRequest,
     WatchProvidersRequest,
     WatchProvidersResponse,
@@ -45,6 +47,11 @@ class ProviderService(ProviderServiceServicer):
         async with self._deadline(), aclosing(self._engine.stream(request)) as events:
             async for event in events:
                 await context.write(event)
+
+    async def Embed(self, request: EmbedRequest, context: Context) -> EmbedResponse:
+        """Turns texts into vectors."""
+        async with self._deadline():
+            return await self._engine.embed(request)
 
     async def CountTokens(self, request: CountTokensRequest, context: Context) -> CountTokensResponse:
         """Counts input tokens."""

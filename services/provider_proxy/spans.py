@@ -16,16 +16,16 @@ def attempt(call: Attempt) -> AbstractContextManager[Span]:
     """The span of an upstream call, from before it is sent to its end."""
     place = tracing.current()
     if place is None or place.tracing is None:
-        return tracing.span(names.CHAT)  # does nothing, so its attributes need not be gathered
+        return tracing.span(call.operation)  # does nothing, so its attributes need not be gathered
     model = call.deployment.upstream_model
-    return tracing.span(f"{names.CHAT} {model}", kind=SpanKind.CLIENT, attributes=_asked(call, model))
+    return tracing.span(f"{call.operation} {model}", kind=SpanKind.CLIENT, attributes=_asked(call, model))
 
 
 def _asked(call: Attempt, model: str) -> dict[str, AttributeValue]:
     chat, deployment = call.chat, call.deployment
     address = urlsplit(deployment.base_url)
     attributes: dict[str, AttributeValue] = {
-        names.GEN_AI_OPERATION: names.CHAT,
+        names.GEN_AI_OPERATION: call.operation,
         names.GEN_AI_PROVIDER: names.GEN_AI_PROVIDERS.get(deployment.provider, deployment.provider),
         names.GEN_AI_REQUEST_MODEL: model,
         names.GEN_AI_REQUEST_STREAM: call.streams,

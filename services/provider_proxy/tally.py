@@ -11,18 +11,20 @@ A part that is greater than its whole is no part: such a figure is dropped, and 
 
 from __future__ import annotations
 
-from modelmuxer.chat.v1.chat_pb2 import Block, BlockDelta, ChatRequest, Usage, UsageSource
+from collections.abc import Callable
 
-from shared.tokens import BYTES_PER_TOKEN, estimate_input_tokens
+from modelmuxer.chat.v1.chat_pb2 import Block, BlockDelta, Usage, UsageSource
+
+from shared.tokens import BYTES_PER_TOKEN
 
 
-def whole_usage(stated: Usage, chat: ChatRequest, answer_bytes: int) -> Usage:
-    """Of a whole answer."""
+def whole_usage(stated: Usage, estimate_input: Callable[[], int], answer_bytes: int) -> Usage:
+    """Of a whole answer. `estimate_input` is asked only where the provider said nothing."""
     usage = Usage()
     usage.CopyFrom(stated)
     said_all = usage.HasField("input_tokens") and usage.HasField("output_tokens")
     if not usage.HasField("input_tokens"):
-        usage.input_tokens = estimate_input_tokens(chat)
+        usage.input_tokens = estimate_input()
     if not usage.HasField("output_tokens"):
         usage.output_tokens = output_tokens(answer_bytes)
     possible = _drop_impossible_parts(usage)
@@ -30,14 +32,14 @@ def whole_usage(stated: Usage, chat: ChatRequest, answer_bytes: int) -> Usage:
     return usage
 
 
-def partial_usage(stated: Usage, chat: ChatRequest, seen_output_tokens: int) -> Usage:
+def partial_usage(stated: Usage, estimate_input: Callable[[], int], seen_output_tokens: int) -> Usage:
     """Of an answer that did not come to its end."""
     usage = Usage()
     usage.CopyFrom(stated)
     usage.output_tokens = max(usage.output_tokens, seen_output_tokens)
     usage.source = UsageSource.USAGE_SOURCE_PARTIAL
     if not usage.HasField("input_tokens"):
-        usage.input_tokens = estimate_input_tokens(chat)
+        usage.input_tokens = estimate_input()
         usage.source = UsageSource.USAGE_SOURCE_ESTIMATED
     if not _drop_impossible_parts(usage):
         usage.source = UsageSource.USAGE_SOURCE_ESTIMATED

@@ -30,6 +30,7 @@ from shared.telemetry import metrics
 
 USER_AGENT: Final = "ModelMuxer"
 KEEP_ALIVE_S: Final = 30.0
+IDLE_S: Final = 1.0
 
 BeforeWrite = Callable[[], Awaitable[None]]
 _before_write: ContextVar[BeforeWrite] = ContextVar("before_write")
@@ -122,14 +123,14 @@ class Upstream:
 
 
 class _Pool:
-    """Connections of one deployment: `pool_connections` are kept; `pool_maxsize` is the most if callers block."""
+    """Connections of one deployment: `pool_connections` idle ones stay; `pool_maxsize` is the most if callers block."""
 
     def __init__(self, deployment: str, settings: ProviderProxySettings, forward_proxy: str | None) -> None:
         self.busy = 0
         self._forward_proxy = forward_proxy
         self._gauge = metrics.PROVIDER_CONNECTIONS.labels(deployment)
         self._room = asyncio.Semaphore(settings.pool_maxsize) if settings.pool_block else None
-        self._connector = _Connector(lambda: self.busy <= settings.pool_connections)
+        self._connector = _Connector(settings.pool_connections)
         self._connect_timeout_s = settings.connect_timeout_s
         self._session = aiohttp.ClientSession(
             connector=self._connector,
@@ -167,11 +168,16 @@ class _Pool:
 
 
 class _Connector(TCPConnector):
-    """Calls `before_write` between connecting and writing; reuses no dead connection and keeps no more than it may."""
+    """Calls `before_write` between connecting and writing; reuses no dead connection and keeps no more than it may.
 
-    def __init__(self, may_keep: Callable[[], bool]) -> None:
+    Under load a connection that comes free is taken again at once, so only those are too many that have been idle for a
+    moment.
+    """
+
+    def __init__(self, most_idle: int) -> None:
         super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=30)
-        self._may_keep = may_keep
+        self._most_idle = most_idle
+        self._pruning: asyncio.TimerHandle | None = None
         self._seen: WeakSet[Any] = WeakSet()
 
     async def connect(self, req: Any, traces: Any, timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109 - aiohttp's
@@ -181,14 +187,29 @@ class _Connector(TCPConnector):
             connection = await super().connect(req, traces, timeout)
         if (protocol := connection.protocol) is not None:
             self._seen.add(protocol)
-            if not self._may_keep():
-                protocol.force_close()
         try:
             await _before_write.get()()
         except BaseException:
             connection.release()
             raise
         return connection
+
+    def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
+        super()._release(key, protocol, should_close=should_close)
+        if self._pruning is None and self._idle > self._most_idle:
+            self._pruning = asyncio.get_running_loop().call_later(IDLE_S, self._prune)
+
+    @property
+    def _idle(self) -> int:
+        return sum(map(len, self._conns.values()))
+
+    def _prune(self) -> None:
+        """Closes what is too many, the longest idle first."""
+        self._pruning = None
+        for connections in self._conns.values():
+            while connections and self._idle > self._most_idle:
+                protocol, _ = connections.popleft()
+                protocol.close()
 
     def _is_dead(self, connection: Connection) -> bool:
         """Whether a kept connection has something to read: before a request that can only be its end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from functools import partial
 
 from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceStub
@@ -47,7 +48,8 @@ async def build(settings: RouterSettings, app: App) -> None:
     shipper = Shipper(journal, accounting)
     app.stack.push_async_callback(shipper.drain, 5.0)
     app.background(shipper.run(), "journal shipper")
-    leases = Leases(accounting, holder=f"{app.replica}#{os.getpid()}")
+    # A new holder at each start: a container that is started again has the address, name and process number it had.
+    leases = Leases(accounting, holder=f"{app.replica}#{secrets.token_hex(4)}")
     app.stack.push_async_callback(leases.close)
     principals, live = Principals(accounting, leases), LiveModels(proxy)
     app.background(principals.watch(), "watch on keys")

@@ -20,6 +20,7 @@ from modelmuxer.accounting.v1.accounting_pb2 import SCOPE_CHAT, CacheHit, Journa
 from modelmuxer.cache.v1.cache_pb2 import CacheKey, FillOpen, LookupRequest, LookupResponse
 from modelmuxer.chat.v1.chat_pb2 import Attempt as AttemptRecord
 from modelmuxer.chat.v1.chat_pb2 import CacheInfo, ChatEvent, ChatRequest, ChatResponse, Started
+from modelmuxer.embedding.v1.embedding_pb2 import EmbedRequest, EmbedResponse
 from modelmuxer.provider.v1 import provider_pb2
 from modelmuxer.router.v1 import router_pb2
 
@@ -28,10 +29,11 @@ from services.router.attempts import PROVIDER_WIDE, Attempt, Order, billing_cont
 from services.router.cache_key import answer_digest, body_digest
 from services.router.call import Call, deadline_in, mint_attempt_id
 from services.router.decisions import Decisions
+from services.router.embedder import Embedder
 from services.router.flight import Flight, as_own, concerns_all
 from services.router.flights import Flights, Work
 from services.router.leases import Reservation
-from services.router.observation import Observation, count_attempt
+from services.router.observation import Observation, count_attempts
 from services.router.operations import Operations, check_operation_id
 from services.router.principals import Caller, Principals
 from services.router.providers import LiveModels
@@ -92,6 +94,14 @@ class Engine:
         self._journal = journal
         self._reservations = reservations
         self._retries = RetryBudget()
+        self._embedder = Embedder(
+            settings=settings,
+            live=live,
+            proxy=proxy,
+            journal=journal,
+            reservations=reservations,
+            retries=self._retries,
+        )
         self._decisions = Decisions(ttl_s=settings.routing_cache_ttl_s if settings.enable_routing_cache else 0)
 
     def use(self, catalogue: Catalogue) -> None:
@@ -141,6 +151,12 @@ class Engine:
         walk = self._begin(call, chat)
         self._choose(walk)
         return router_pb2.ExplainResponse(decision=walk.decision())
+
+    async def embed(self, call: Call, request: EmbedRequest) -> EmbedResponse:
+        """Vectors of texts. Cancelling it cancels the provider's call."""
+        self._authorise(call)
+        check_operation_id(call.operation_id)
+        return await self._embedder.embed(self._catalogue, call, request)
 
     async def list_models(self, call: Call) -> router_pb2.ListModelsResponse:
         """What the caller's key may name."""
@@ -559,7 +575,7 @@ def _cache_key(walk: Walk) -> CacheKey:
 
 def _record(walk: Walk, attempt: AttemptRecord) -> None:
     walk.attempts.append(attempt)
-    count_attempt(attempt)  # here, not at the end: a caller whose answer is shared may have left by then
+    count_attempts([attempt])  # here, not at the end: a caller whose answer is shared may have left by then
 
 
 def _opening(walk: Walk, flight: bytes) -> FillOpen:

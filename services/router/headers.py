@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelmuxer.chat.v1.chat_pb2 import CacheInfo, Completed, RateLimit, Started
+from modelmuxer.embedding.v1.embedding_pb2 import EmbedResponse
 
 PREFIX = "x-modelmuxer-"
 MAX_VALUE_CHARS = 300
@@ -45,6 +46,18 @@ def cost_headers(completed: Completed) -> Headers:
         (f"{PREFIX}attempts", str(len(completed.attempts))),
         *((f"{PREFIX}warning", _plain(warning)) for warning in completed.warnings),
     ]
+
+
+def embedding_headers(answer: EmbedResponse) -> Headers:
+    """Who made vectors, and what they cost."""
+    values = (
+        ("request-id", answer.id),
+        ("model", answer.model),
+        ("provider", answer.provider),
+        ("cost-nanos", str(answer.cost.nanos)),
+        ("attempts", str(len(answer.attempts))),
+    )
+    return [(PREFIX + name, _plain(value)) for name, value in values]
 
 
 def cache_word(info: CacheInfo) -> str:

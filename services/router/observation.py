@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from types import TracebackType
 
 from modelmuxer.chat.v1.chat_pb2 import Attempt, ChatRequest
@@ -90,11 +91,12 @@ class Observation:
             )
 
 
-def count_attempt(attempt: Attempt) -> None:
-    """Counts what an attempt used, once it has ended."""
-    metrics.TOKENS.labels(attempt.model, "input").inc(attempt.usage.input_tokens)
-    metrics.TOKENS.labels(attempt.model, "output").inc(attempt.usage.output_tokens)
-    metrics.COST.labels(attempt.model).inc(attempt.cost.nanos)
+def count_attempts(attempts: Iterable[Attempt]) -> None:
+    """Counts what attempts used and cost."""
+    for attempt in attempts:
+        metrics.TOKENS.labels(attempt.model, "input").inc(attempt.usage.input_tokens)
+        metrics.TOKENS.labels(attempt.model, "output").inc(attempt.usage.output_tokens)
+        metrics.COST.labels(attempt.model).inc(attempt.cost.nanos)
 
 
 def _status(error: BaseException | None) -> str:

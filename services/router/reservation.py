@@ -46,15 +46,19 @@ class Reservations:
         self._wait_s = wait_s
 
     async def reserve(self, order: Order) -> Reservation | None:
-        """Holds the worst case; None where nothing applies.
+        """Holds a chat's worst case; None where nothing applies.
 
         Raises NoRoom, UNSUPPORTED_FEATURE for a cost without a bound, KEY_NOT_ALLOWED, ACCOUNTING_UNAVAILABLE.
         """
+        return await self.hold(order, lambda: worst_case(order.chat, order.model, order.max_output_tokens))
+
+    async def hold(self, order: Order, bound: Callable[[], WorstCase]) -> Reservation | None:
+        """Holds a worst case that is worked out only if something applies. Raises as `reserve` does."""
         call = order.call
         if not call.policies:
             return None
         subjects = Subjects(principal=call.principal, run_id=call.run_id, tags=order.chat.tags, model=order.model.id)
-        worst = self._worst(order, subjects)
+        worst = self._worst(order, bound, subjects)
         claims = call.policies.claims(subjects, worst.nanos, worst.tokens)
         if not claims:
             return None
@@ -64,9 +68,9 @@ class Reservations:
             metrics.CEILING_REFUSALS.labels(_unit(exhausted.refusal.claim)).inc()
             raise NoRoom(exhausted.refusal) from None
 
-    def _worst(self, order: Order, subjects: Subjects) -> WorstCase:
+    def _worst(self, order: Order, bound: Callable[[], WorstCase], subjects: Subjects) -> WorstCase:
         try:
-            return worst_case(order.chat, order.model, order.max_output_tokens)
+            return bound()
         except Unbounded as unbounded:
             if order.call.policies.bounds(subjects):
                 raise MeshError(

@@ -14,15 +14,15 @@ import grpc
 from modelmuxer.cache.v1.cache_pb2 import CacheKey, FillOpen, FillRequest, LookupRequest, LookupResponse
 from modelmuxer.tunnel import KEY_METADATA
 
-from services.router.breaker import Breaker
+from shared.breaker import Breaker
 
 if TYPE_CHECKING:
     from modelmuxer.cache.v1.cache_pb2_grpc import CacheServiceAsyncStub
 
 FILL_TIMEOUT_S = 5.0
 MAX_FILLS = 64
-# A look-up's time is counted in so many turns of our own loop, each an equal part of it: a loop that is late to look has
-# not been kept waiting by the cache.
+# A look-up's time is counted in so many turns of our own loop, each an equal part of it: that the loop is late to look
+# does not tell that the cache is late to answer.
 TURNS = 4
 LONGEST_S = 1.0
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import grpc
 from modelmuxer.chat.v1.chat_pb2 import ChatRequest, ChatResponse
+from modelmuxer.embedding.v1.embedding_pb2 import EmbedRequest, EmbedResponse
 from modelmuxer.router.v1 import router_pb2, router_pb2_grpc
 
 from services.router.call import Call, deadline_in
 from services.router.engine import Engine
-from services.router.headers import cost_headers, decision_headers
+from services.router.headers import cost_headers, decision_headers, embedding_headers
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -37,6 +38,11 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
                 elif event.HasField("completed"):
                     context.set_trailing_metadata(cost_headers(event.completed))
                 await context.write(event)
+
+    async def Embed(self, request: EmbedRequest, context: Context) -> EmbedResponse:
+        answer = await self._engine.embed(await self._call(context), request)
+        context.set_trailing_metadata(embedding_headers(answer))
+        return answer
 
     async def CountTokens(
         self, request: router_pb2.CountTokensRequest, context: Context

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from modelmuxer.chat.v1.chat_pb2 import Block, ChatRequest, Exclusion, RoutingOptions
 
 from services.router.providers import Live
-from shared.catalogue import Alias, Catalogue, Model
+from shared.catalogue import EMBEDDING, Alias, Catalogue, Model
 from shared.errors import MeshError, Reason
 
 LEAST_ROOM_TOKENS = 1024
@@ -31,6 +31,8 @@ CAN = {
     "temperature": "take a temperature",
     "stop": "take stop sequences",
     "citations": "cite documents",
+    "embeddings": "make embeddings",
+    "dimensions": "shorten its vectors",
 }
 # If every model is out, the error tells the reason that is nearest to working.
 _NEAREST_FIRST = (
@@ -128,6 +130,8 @@ def static_shortlist(
             return Excluded(model.id, Reason.UNSUPPORTED_FEATURE, f"{model.provider} is among exclude_providers")
         if model.price is None:
             return Excluded(model.id, Reason.UNPRICED_MODEL, "it has no price")
+        if EMBEDDING not in needed and not model.chats:
+            return Excluded(model.id, Reason.UNSUPPORTED_FEATURE, "it makes embeddings and answers no chats")
         if missing := sorted(needed - model.capabilities):
             cannot = " or ".join(CAN.get(name, name) for name in missing)
             return Excluded(model.id, Reason.UNSUPPORTED_FEATURE, f"it cannot {cannot}")

@@ -208,15 +208,20 @@ def _answer_form(chat: ChatRequest) -> None:
         if chat.reasoning.HasField("max_tokens") and chat.reasoning.max_tokens < 0:
             _refuse("reasoning.max_tokens", f"must be at least 0, not {chat.reasoning.max_tokens}")
     if chat.HasField("provider_options"):
-        _finite(chat.provider_options, "provider_options")
+        check_finite(chat.provider_options, "provider_options")
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Raises MALFORMED_REQUEST for labels that are too many or too long."""
+    if len(tags) > MAX_TAGS:
+        _refuse("tags", f"may hold at most {MAX_TAGS} labels, not {len(tags)}")
+    for name, value in tags.items():
+        if not name or len(name) > MAX_TAG_CHARS or len(value) > MAX_TAG_CHARS:
+            _refuse(f'tags["{_shorten(name)}"]', f"must have a name and a value of at most {MAX_TAG_CHARS} characters")
 
 
 def _labels(chat: ChatRequest) -> None:
-    if len(chat.tags) > MAX_TAGS:
-        _refuse("tags", f"may hold at most {MAX_TAGS} labels, not {len(chat.tags)}")
-    for name, value in chat.tags.items():
-        if not name or len(name) > MAX_TAG_CHARS or len(value) > MAX_TAG_CHARS:
-            _refuse(f'tags["{_shorten(name)}"]', f"must have a name and a value of at most {MAX_TAG_CHARS} characters")
+    check_tags(chat.tags)
     for name, value in chat.provider_headers.items():
         if name.lower() not in PROVIDER_HEADERS:
             allowed = ", ".join(sorted(PROVIDER_HEADERS))
@@ -253,7 +258,8 @@ def _json_object(text: str, path: str) -> None:
         _refuse(path, "must be a JSON object")
 
 
-def _finite(struct: Struct, path: str) -> None:
+def check_finite(struct: Struct, path: str) -> None:
+    """Raises MALFORMED_REQUEST for a number that JSON does not have."""
     for name, value in struct.fields.items():
         _finite_value(value, f"{path}.{_shorten(name)}")
 
@@ -266,7 +272,7 @@ def _finite_value(value: Value, path: str) -> None:
             if not math.isfinite(value.number_value):
                 _refuse(path, f"is {value.number_value}, which JSON cannot say")
         case "struct_value":
-            _finite(value.struct_value, path)
+            check_finite(value.struct_value, path)
         case "list_value":
             for index, item in enumerate(value.list_value.values):
                 _finite_value(item, f"{path}[{index}]")

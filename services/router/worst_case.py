@@ -31,6 +31,7 @@ import orjson
 from google.protobuf.message import Message
 from modelmuxer.accounting.v1.accounting_pb2 import Price, PriceRow
 from modelmuxer.chat.v1.chat_pb2 import Block, ChatRequest, Document, Tool
+from modelmuxer.embedding.v1.embedding_pb2 import EmbedRequest
 
 from shared.catalogue import Model
 from shared.pricing import PER
@@ -76,6 +77,15 @@ def worst_case(chat: ChatRequest, model: Model, cap: int | None) -> WorstCase:
     input_tokens = (calls + 1) * model.context_tokens if calls else _input_bound(chat, model)
     output_tokens *= calls + 1
     return WorstCase(input_tokens, output_tokens, _nanos(model, chat, input_tokens, output_tokens) + tool_nanos)
+
+
+def embedding_worst_case(request: EmbedRequest, model: Model) -> WorstCase:
+    """The bound for embedding. A text longer than the model's context is refused or cut, and never billed beyond it."""
+    tokens = REQUEST_TOKENS
+    for each in request.inputs:
+        size = len(each.tokens.ids) if each.HasField("tokens") else len(each.text.encode())
+        tokens += min(size + MESSAGE_TOKENS, model.context_tokens or size + MESSAGE_TOKENS)
+    return WorstCase(tokens, 0, _nanos(model, ChatRequest(), tokens, 0))
 
 
 def _input_bound(chat: ChatRequest, model: Model) -> int:

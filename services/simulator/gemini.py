@@ -20,6 +20,7 @@ from services.simulator.answer import EVENT_STREAM, Answer, json_answer
 from services.simulator.behaviour import Behaviour, OrderError, Orders
 from services.simulator.bill import Charge
 from services.simulator.connection import Request
+from services.simulator.embedding import dimensions
 from services.simulator.prices import Prices, Tokens
 from services.simulator.script import (
     FILE_TOKENS,
@@ -47,7 +48,7 @@ _FINISH = {
     "filter": "SAFETY",
 }
 # status: (google.rpc code, message)
-_ERRORS = {
+ERRORS = {
     400: ("INVALID_ARGUMENT", "Request contains an invalid argument."),
     401: ("UNAUTHENTICATED", "Request had invalid authentication credentials."),
     403: ("PERMISSION_DENIED", "The caller does not have permission"),
@@ -82,7 +83,7 @@ class GeminiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        usual = (_ERRORS.get(status) or _ERRORS[500 if status >= 500 else 400])[0]
+        usual = (ERRORS.get(status) or ERRORS[500 if status >= 500 else 400])[0]
         error: dict[str, Any] = {"code": status, "message": message, "status": code or usual}
         if details:
             error["details"] = details
@@ -100,23 +101,23 @@ class Gemini:
     def models(self, request: Request, name: str | None = None) -> Answer:
         def handle(request_id: str, headers: bytes) -> Answer:
             if name is not None:
-                return json_answer(_model(self._known(name)), headers=headers)
+                return json_answer(_model(self.known(name)), headers=headers)
             return json_answer({"models": [_model(known) for known in self._prices.models(PROVIDER)]}, headers=headers)
 
-        return self._guarded(request, handle)
+        return self.guarded(request, handle)
 
     def call(self, request: Request, model: str, method: str) -> Answer:
         def handle(request_id: str, headers: bytes) -> Answer:
-            self._known(model)
+            self.known(model)
             if method == "countTokens":
                 return json_answer(_count(request), headers=headers)
             if method not in ("generateContent", "streamGenerateContent"):
                 raise GeminiError(f"models/{model} does not support {method}", status=404)
             return self._generate(request, model, method, request_id, headers)
 
-        return self._guarded(request, handle)
+        return self.guarded(request, handle)
 
-    def _guarded(self, request: Request, handle: Callable[[str, bytes], Answer]) -> Answer:
+    def guarded(self, request: Request, handle: Callable[[str, bytes], Answer]) -> Answer:
         request_id = self._new_id()
         headers = b"x-request-id: %b\r\nserver-timing: gfet4t7; dur=1\r\n" % request_id.encode()
         try:
@@ -127,7 +128,7 @@ class Gemini:
         except OrderError as error:
             return json_answer(GeminiError(str(error)).body, 400, headers)
 
-    def _known(self, model: str) -> str:
+    def known(self, model: str) -> str:
         if not self._prices.serves(PROVIDER, model):
             raise GeminiError(
                 f"models/{model} is not found for API version v1beta, or is not supported for generateContent. Call "
@@ -136,14 +137,17 @@ class Gemini:
             )
         return model
 
+    def behaviour(self, model: str, reading: Reading) -> Behaviour:
+        return reading.behaviour(model, self._ordered)
+
     def _generate(self, request: Request, model: str, method: str, request_id: str, headers: bytes) -> Answer:
         started_at = time.time()
         body = _body(request)
         config = _config(body)
         reading, tools = _read(body, model)
-        behaviour = reading.behaviour(model, self._ordered)
+        behaviour = self.behaviour(model, reading)
         if behaviour.status is not None:
-            return _ordered_error(behaviour, headers)
+            return ordered_error(behaviour, headers)
         script = write_script(_ask(body, config, reading, tools, behaviour))
         if behaviour.blocked:
             script = Script(text=[])
@@ -151,7 +155,7 @@ class Gemini:
         tier = asked if self._prices.has_tier(PROVIDER, model, asked) else "standard"
         tokens = Tokens(reading.tokens, cached=min(behaviour.cached, reading.tokens))
         client_id = request.header(b"x-client-request-id") or None
-        failure = orjson.dumps(GeminiError(_ERRORS[500][1], status=500).body)
+        failure = orjson.dumps(GeminiError(ERRORS[500][1], status=500).body)
         answer = Answer(
             b"",
             headers + b"x-gemini-service-tier: %b\r\n" % tier.encode(),
@@ -160,7 +164,7 @@ class Gemini:
             tokens=script.tokens,
             failure=failure,
         )
-        shows_thoughts = bool(_camel(config.get("thinkingConfig") or {}).get("includeThoughts"))
+        shows_thoughts = bool(camel(config.get("thinkingConfig") or {}).get("includeThoughts"))
         writer = _Writer(request_id, model, script, tokens, behaviour, shows_thoughts, reading.seed)
         if method == "generateContent":
             answer.body = orjson.dumps(writer.whole())
@@ -333,10 +337,11 @@ def _authorise(request: Request) -> None:
 
 
 def _model(name: str) -> dict[str, Any]:
+    embeds = dimensions(name) is not None and not name.startswith("sim-")
     return {
         "name": f"models/{name}",
         "displayName": name,
-        "supportedGenerationMethods": ["generateContent", "countTokens"],
+        "supportedGenerationMethods": ["embedContent"] if embeds else ["generateContent", "countTokens"],
         "inputTokenLimit": 1048576,
         "outputTokenLimit": 65536,
     }
@@ -349,7 +354,7 @@ def _body(request: Request) -> dict[str, Any]:
         raise GeminiError(f"Invalid JSON payload received. {error}") from None
     if not isinstance(body, dict):
         raise GeminiError("Invalid JSON payload received. The root element must be a message.")
-    body = _camel(body)
+    body = camel(body)
     _refuse_unknown(body, _PARAMETERS)
     if not isinstance(body.get("contents"), list) or not body["contents"]:
         raise GeminiError("* GenerateContentRequest.contents: contents is not specified\n")
@@ -366,7 +371,7 @@ def _names(listed: str) -> frozenset[str]:
     return frozenset(listed.split())
 
 
-def _camel(message: Any) -> dict[str, Any]:
+def camel(message: Any) -> dict[str, Any]:
     """Proto JSON takes both spellings of a field; this is the camelCase one."""
     if not isinstance(message, dict):
         raise GeminiError("Invalid JSON payload received. A message must be a JSON object.")
@@ -390,7 +395,7 @@ def _config(body: dict[str, Any]) -> dict[str, Any]:
     config = body.get("generationConfig") or {}
     if not isinstance(config, dict):
         raise GeminiError("Invalid value at 'generation_config' (type.googleapis.com/GenerationConfig)")
-    config = _camel(config)
+    config = camel(config)
     _refuse_unknown(config, _CONFIG, " at 'generation_config'")
     for name, kinds in _CONFIG_TYPES.items():
         value = config.get(name)
@@ -410,7 +415,7 @@ def _config(body: dict[str, Any]) -> dict[str, Any]:
 def _ask(
     body: dict[str, Any], config: dict[str, Any], reading: Reading, tools: list[Tool], behaviour: Behaviour
 ) -> Ask:
-    calling = _camel(_camel(body.get("toolConfig") or {}).get("functionCallingConfig") or {})
+    calling = camel(camel(body.get("toolConfig") or {}).get("functionCallingConfig") or {})
     mode = str(calling.get("mode") or "AUTO").upper()
     allowed = calling.get("allowedFunctionNames")
     if allowed is not None and not isinstance(allowed, list):
@@ -449,7 +454,7 @@ def _thinking_tokens(config: dict[str, Any], behaviour: Behaviour) -> int:
     thinking = config.get("thinkingConfig")
     if not thinking:
         return 0
-    thinking = _camel(thinking)
+    thinking = camel(thinking)
     level, budget = thinking.get("thinkingLevel"), thinking.get("thinkingBudget")
     if level is not None and budget is not None:
         raise GeminiError("You can only set only one of thinking budget and thinking level.")
@@ -458,9 +463,9 @@ def _thinking_tokens(config: dict[str, Any], behaviour: Behaviour) -> int:
     return min(32, budget) if isinstance(budget, int) and budget >= 0 else 32
 
 
-def _ordered_error(behaviour: Behaviour, headers: bytes) -> Answer:
+def ordered_error(behaviour: Behaviour, headers: bytes) -> Answer:
     status = behaviour.status or 500
-    message = (_ERRORS.get(status) or _ERRORS[500 if status >= 500 else 400])[1]
+    message = (ERRORS.get(status) or ERRORS[500 if status >= 500 else 400])[1]
     details: list[dict[str, Any]] = []
     if status == 429:
         violation = {
@@ -487,7 +492,7 @@ def _count(request: Request) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise GeminiError(f"Invalid JSON payload received. {error}") from None
     inner = body.get("generateContentRequest") or body if isinstance(body, dict) else {}
-    inner = _camel(inner)
+    inner = camel(inner)
     if not isinstance(inner.get("contents"), list) or not inner["contents"]:
         raise GeminiError("* CountTokensRequest.contents: contents is not specified\n")
     total = _read(inner, "")[0].tokens
@@ -535,7 +540,7 @@ def _parts(content: Any, where: str) -> list[dict[str, Any]]:
         parts = [parts]
     if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
         raise GeminiError(f"* GenerateContentRequest.{where}.parts: contents.parts must not be empty.\n")
-    return [_camel(part) for part in parts]
+    return [camel(part) for part in parts]
 
 
 def _check_calls(parts: list[dict[str, Any]], where: str, *, required: bool) -> int:
@@ -586,7 +591,7 @@ def _read_part(part: dict[str, Any], reading: Reading, where: str) -> None:
     if isinstance(part.get("text"), str):
         reading.text(part["text"])
     elif "inlineData" in part:
-        data = _camel(part["inlineData"])
+        data = camel(part["inlineData"])
         if not isinstance(data.get("mimeType"), str) or not isinstance(data.get("data"), str):
             raise GeminiError(f"* GenerateContentRequest.{where}.parts.inline_data: must have mime_type and data\n")
         reading.tokens += IMAGE_TOKENS if data["mimeType"].startswith("image/") else FILE_TOKENS
@@ -616,14 +621,14 @@ def _plain_text(value: dict[str, Any]) -> str:
 def _read_tools(offered: Any, reading: Reading) -> list[Tool]:
     tools = []
     for entry in offered if isinstance(offered, list) else [offered]:
-        declared = _camel(entry).get("functionDeclarations") if isinstance(entry, dict) else None
+        declared = camel(entry).get("functionDeclarations") if isinstance(entry, dict) else None
         if declared is not None and not isinstance(declared, list):
             raise GeminiError("Invalid value at 'tools.function_declarations'")
         reading.tools(declared or [])
         for function in declared or ():
             if not isinstance(function, dict) or not isinstance(function.get("name"), str):
                 raise GeminiError("* GenerateContentRequest.tools[0].function_declarations: Invalid function name.\n")
-            described = _camel(function)
+            described = camel(function)
             schema = described.get("parametersJsonSchema") or described.get("parameters") or {}
             tools.append(Tool(function["name"], schema))
     return tools

@@ -41,7 +41,7 @@ _PARAMETERS = """
     prompt_cache_options prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier
     stop store stream stream_options temperature tool_choice tools top_logprobs top_p user verbosity web_search_options
 """
-_RATE_HEADERS = (
+RATE_HEADERS = (
     b"openai-version: 2020-10-01\r\nopenai-organization: org-simulator\r\nopenai-processing-ms: 1\r\n"
     b"x-ratelimit-limit-requests: 10000\r\nx-ratelimit-remaining-requests: 9999\r\nx-ratelimit-reset-requests: 6ms\r\n"
     b"x-ratelimit-limit-tokens: 10000000\r\nx-ratelimit-remaining-tokens: 9999000\r\nx-ratelimit-reset-tokens: 6m0s\r\n"
@@ -106,9 +106,9 @@ class OpenAI:
 
     def chat(self, request: Request, provider: str | None) -> Answer:
         request_id = self._new_id()
-        headers = b"x-request-id: %b\r\n%b" % (request_id.encode(), _RATE_HEADERS)
+        headers = b"x-request-id: %b\r\n%b" % (request_id.encode(), RATE_HEADERS)
         try:
-            _authorise(request)
+            authorise(request)
             return _Chat(self, request, request_id, headers, provider).answer()
         except OpenAIError as error:
             return json_answer(error.body, error.status, headers)
@@ -118,7 +118,7 @@ class OpenAI:
     def models(self, request: Request, provider: str | None, model: str | None = None) -> Answer:
         headers = b"x-request-id: %b\r\n" % self._new_id().encode()
         try:
-            _authorise(request)
+            authorise(request)
             if model is None:
                 owners = {m: o for m, o in self._owners.items() if provider in (None, o)}
                 data = [_model(name, owner) for name, owner in owners.items()]
@@ -134,6 +134,11 @@ class OpenAI:
             message = f"The model `{model}` does not exist or you do not have access to it."
             raise OpenAIError(message, status=404, code="model_not_found")
         return owner
+
+    def charge(self, request: Request, request_id: str, provider: str, model: str, tokens: Tokens) -> Charge:
+        """What a call of the standard tier is charged by."""
+        client_id = request.header(b"x-client-request-id") or None
+        return Charge(request_id, client_id, provider, model, "standard", tokens, time.time())
 
     def behaviour(self, model: str, reading: Reading) -> Behaviour:
         return reading.behaviour(model, self._ordered)
@@ -185,7 +190,7 @@ class _Chat:
         tier = self._desk.tier(self._provider, self._model, body.get("service_tier"))
         writer = _Writer(self, script, tokens, tier, behaviour.citations)
         charge = Charge(self._request_id, self._client_id, self._provider, self._model, tier, tokens, self._started_at)
-        failure = orjson.dumps(_error_body(500, None))
+        failure = orjson.dumps(error_body(500, None))
         answer = Answer(b"", self._headers, charge=charge, behaviour=behaviour, tokens=script.tokens, failure=failure)
         if body.get("stream"):
             answer.content_type = EVENT_STREAM
@@ -266,7 +271,7 @@ class _Chat:
         headers = self._headers
         if behaviour.retry_after is not None:
             headers += b"retry-after: %g\r\n" % behaviour.retry_after
-        answer = json_answer(_error_body(status, behaviour.code), status, headers)
+        answer = json_answer(error_body(status, behaviour.code), status, headers)
         answer.behaviour = Behaviour(ttft=behaviour.ttft)
         return answer
 
@@ -434,7 +439,7 @@ class _Writer:
         return {"content": None, "refusal": listed} if is_refusal else {"content": listed, "refusal": None}
 
 
-def _authorise(request: Request) -> None:
+def authorise(request: Request) -> None:
     scheme, _, key = request.header(b"authorization").partition(" ")
     if scheme.lower() != "bearer" or not key:
         raise OpenAIError(
@@ -450,7 +455,7 @@ def _model(name: str, owner: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 1735689600, "owned_by": owner}
 
 
-def _error_body(status: int, code: str | None) -> dict[str, Any]:
+def error_body(status: int, code: str | None) -> dict[str, Any]:
     kind, usual, message = _ERRORS.get(status) or _ERRORS[500 if status >= 500 else 400]
     if code in _NAMED_ERRORS:
         kind, message = _NAMED_ERRORS[code]
@@ -481,7 +486,7 @@ def _check(body: dict[str, Any], provider: str) -> None:
             "Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter"
         )
     if not isinstance(body["messages"], list):
-        raise _wrong_type("messages", "an array of objects", body["messages"])
+        raise wrong_type("messages", "an array of objects", body["messages"])
     if not body["messages"]:
         raise OpenAIError(
             "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.",
@@ -519,9 +524,9 @@ def _check_types(body: dict[str, Any]) -> None:
             continue
         kind, words = _TYPES[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise _wrong_type(name, words, value)
+            raise wrong_type(name, words, value)
     if isinstance(body.get("stop"), list) and not all(isinstance(stop, str) for stop in body["stop"]):
-        raise _wrong_type("stop", "an array of strings", body["stop"])
+        raise wrong_type("stop", "an array of strings", body["stop"])
     if body.get("n") not in (None, 1):
         raise OpenAIError("Invalid value for 'n': only one choice is generated.", param="n", code="invalid_value")
     if not 0 <= (body.get("temperature") or 0) <= 2:
@@ -545,7 +550,7 @@ def _check_types(body: dict[str, Any]) -> None:
         )
 
 
-def _wrong_type(name: str, expected: str, value: Any) -> OpenAIError:
+def wrong_type(name: str, expected: str, value: Any) -> OpenAIError:
     names = {str: "a string", bool: "a boolean", int: "an integer", float: "a decimal", list: "an array"}
     got = names.get(type(value), "null" if value is None else "an object")
     message = f"Invalid type for '{name}': expected {expected}, but got {got} instead."
@@ -557,7 +562,7 @@ def _read_messages(messages: list[Any], reading: Reading) -> None:
     for position, message in enumerate(messages):
         where = f"messages[{position}]"
         if not isinstance(message, dict):
-            raise _wrong_type(where, "an object", message)
+            raise wrong_type(where, "an object", message)
         role = message.get("role")
         reading.tokens += MESSAGE_TOKENS
         if role != "tool" and unanswered:
@@ -607,7 +612,7 @@ def _read_content(content: Any, reading: Reading, where: str, *, system: bool = 
         reading.text(content, system=system)
         return
     if not isinstance(content, list):
-        raise _wrong_type(f"{where}.content", "one of a string or array of objects", content)
+        raise wrong_type(f"{where}.content", "one of a string or array of objects", content)
     for position, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else None
         inner = part.get(kind) if kind in _PART_TYPES else None
@@ -638,14 +643,14 @@ def _is_image(url: Any) -> bool:
 def _read_calls(message: dict[str, Any], reading: Reading, where: str) -> set[str]:
     calls = message.get("tool_calls") or []
     if not isinstance(calls, list):
-        raise _wrong_type(f"{where}.tool_calls", "an array of objects", calls)
+        raise wrong_type(f"{where}.tool_calls", "an array of objects", calls)
     ids = set()
     for position, call in enumerate(calls):
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(call.get("id"), str):
             raise OpenAIError(f"Invalid '{where}.tool_calls[{position}]'.", param=f"{where}.tool_calls[{position}]")
         if not isinstance(function.get("arguments"), str):
-            raise _wrong_type(
+            raise wrong_type(
                 f"{where}.tool_calls[{position}].function.arguments", "a string", function.get("arguments")
             )
         reading.text(str(function.get("name")))

@@ -25,7 +25,9 @@ from services.simulator.behaviour import OrderError, Orders, read_directives
 from services.simulator.bill import Bill
 from services.simulator.connection import Connection, Request, connection_factory
 from services.simulator.gemini import Gemini
+from services.simulator.gemini_embeddings import METHODS, GeminiEmbeddings
 from services.simulator.openai import COMPATIBLE, OpenAI
+from services.simulator.openai_embeddings import OpenAIEmbeddings
 from services.simulator.prices import Prices
 
 MAX_RECEIVED = 4096
@@ -53,6 +55,8 @@ class Simulator:
         self._openai = OpenAI(prices, self._ordered, self._new_id)
         self._anthropic = Anthropic(prices, self._ordered, self._new_id)
         self._gemini = Gemini(prices, self._ordered, self._new_id)
+        self._embeddings = OpenAIEmbeddings(self._openai, self._new_id)
+        self._gemini_embeddings = GeminiEmbeddings(self._gemini)
         self._connections: set[Connection] = set()
         self._all_closed = asyncio.Event()
         self._all_closed.set()
@@ -111,6 +115,7 @@ class Simulator:
         for provider in (None, "openai", *COMPATIBLE):
             prefix = b"/" + provider.encode() if provider else b""
             routes["POST", prefix + b"/v1/chat/completions"] = partial(self._openai.chat, provider=provider)
+            routes["POST", prefix + b"/v1/embeddings"] = partial(self._embeddings.create, provider=provider)
             routes["GET", prefix + b"/v1/models"] = partial(self._models, provider=provider)
         for prefix in (b"", b"/anthropic"):
             routes["POST", prefix + b"/v1/messages"] = self._anthropic.messages
@@ -143,6 +148,8 @@ class Simulator:
                 return self._gemini.models(request, name)
             case "POST", ["v1beta" | "v1" | "v1alpha", "models", called] if ":" in called:
                 model, _, method = called.rpartition(":")
+                if method in METHODS:
+                    return self._gemini_embeddings.call(request, model, method)
                 return self._gemini.call(request, model, method)
         if any(path == request.path for _, path in self._exact):
             return _not_served(405, f"{request.method} is not allowed on {'/'.join(parts)}")

@@ -4,9 +4,30 @@ Data only: which model answers is the router's choice, how a provider is spoken 
 `catalogue.yaml` (providers, aliases) and `prices.yaml` (models, prices); a user's file extends and overrides both.
 """
 
-from shared.catalogue.catalogue import Alias, Catalogue, Deployment, Dialect, Model, Provider
+from shared.catalogue.catalogue import (
+    DEFAULT_EMBEDDING_ALIAS,
+    EMBEDDING,
+    Alias,
+    Catalogue,
+    Deployment,
+    Dialect,
+    Model,
+    Provider,
+)
 from shared.catalogue.documents import CatalogueError
 from shared.catalogue.loading import load
 from shared.catalogue.watching import watch
 
-__all__ = ["Alias", "Catalogue", "CatalogueError", "Deployment", "Dialect", "Model", "Provider", "load", "watch"]
+__all__ = [
+    "DEFAULT_EMBEDDING_ALIAS",
+    "EMBEDDING",
+    "Alias",
+    "Catalogue",
+    "CatalogueError",
+    "Deployment",
+    "Dialect",
+    "Model",
+    "Provider",
+    "load",
+    "watch",
+]

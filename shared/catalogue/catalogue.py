@@ -10,6 +10,10 @@ from typing import Literal
 from modelmuxer.accounting.v1.accounting_pb2 import Price
 
 DEFAULT_ALIAS = "auto"
+DEFAULT_EMBEDDING_ALIAS = "embed"
+EMBEDDING = "embeddings"
+EMBEDDING_CAPABILITIES = (EMBEDDING, "dimensions")
+_ONLY_EMBEDS = frozenset(EMBEDDING_CAPABILITIES)
 SIMULATED_KEY = "simulated"
 
 WireFormat = Literal["openai", "anthropic", "gemini"]
@@ -37,6 +41,8 @@ class Dialect:
     top_k: bool = False
     documents: Literal["", "file", "document_url"] = ""
     audio: bool = False
+    base64_embeddings: bool = False
+    dimensions_field: str = "dimensions"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +93,18 @@ class Model:
     created: datetime | None
     description: str
     deployments: tuple[str, ...]
+    max_inputs: int = 1
+    """The most texts that one call embeds."""
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it makes vectors."""
+        return EMBEDDING in self.capabilities
+
+    @property
+    def chats(self) -> bool:
+        """Whether it answers chats: a model that can do nothing but embed does not."""
+        return not self.embeds or not self.capabilities <= _ONLY_EMBEDS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

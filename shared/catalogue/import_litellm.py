@@ -38,6 +38,8 @@ RATES: Final = {
     "output_audio": "output_cost_per_audio_token",
 }
 CACHE_RATES: Final = ("cached_input", "cache_write", "cache_write_1h")
+EMBEDDING: Final = "embedding"
+MOST_INPUTS: Final = {"gemini": 100}  # texts of one call, where the provider takes fewer than OpenAI's 2048
 DOCUMENT_PROVIDERS: Final = frozenset({"openai", "anthropic", "gemini"})
 
 HEADER: Final = """\
@@ -80,7 +82,12 @@ def _entry(model_id: str, fact: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for field, theirs in (("context_tokens", "max_input_tokens"), ("max_output_tokens", "max_output_tokens")):
         if fact.get(theirs):
             yield field, int(fact[theirs])
-    able = {*_flags(provider, fact), *_parameters(provider, name, fact)}
+    if fact.get("mode") == EMBEDDING:
+        if provider in MOST_INPUTS:
+            yield "max_inputs", MOST_INPUTS[provider]
+        able = {*_embedding(name)}
+    else:
+        able = {*_flags(provider, fact), *_parameters(provider, name, fact)}
     yield "capabilities", [capability for capability in CAPABILITIES if capability in able]
     if released := _released(name):
         yield "released", released
@@ -102,6 +109,8 @@ def _rows(fact: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 for rate, base in RATES.items()
                 if (key := f"{base}{step}{suffix}") in fact and fact[key] is not None
             }
+            if fact.get("mode") == EMBEDDING and "input" in rates:
+                rates.setdefault("output", "0")  # there is none, whether the source says so or not
             if rates.get("reasoning") == rates.get("output"):
                 rates.pop("reasoning", None)
             hourly = fact.get(f"{RATES['cache_write_1h']}{step}")
@@ -159,6 +168,13 @@ def _flags(provider: str, fact: Mapping[str, Any]) -> Iterator[str]:
     yield from (capability for capability, flag in named.items() if fact.get(flag))
     if provider in DOCUMENT_PROVIDERS and fact.get("supports_pdf_input"):
         yield "documents"
+
+
+def _embedding(name: str) -> Iterator[str]:
+    """What an embedding model can do: by the providers' API references."""
+    yield "embeddings"
+    if name.startswith(("text-embedding-3-", "gemini-embedding-", "codestral-embed")):
+        yield "dimensions"
 
 
 def _parameters(provider: str, name: str, fact: Mapping[str, Any]) -> Iterator[str]:

@@ -148,6 +148,7 @@ class _Builder:
             name=name,
             context_tokens=entry.context_tokens,
             max_output_tokens=entry.max_output_tokens,
+            max_inputs=entry.max_inputs,
             capabilities=frozenset(entry.capabilities),
             price=_price(entry.price, self._version) if entry.price is not None else None,
             created=datetime.combine(entry.released, time(), UTC) if entry.released else None,

@@ -16,17 +16,19 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from shared.catalogue.catalogue import Strategy, WireFormat
+from shared.catalogue.catalogue import EMBEDDING_CAPABILITIES, Strategy, WireFormat
 
 NANOS_PER_DOLLAR = 10**9
 MAX_DOLLARS = 1_000_000  # a million dollars per million tokens: beyond it, somebody forgot the unit
 CAPABILITIES = (
     *("tools", "parallel_tools", "vision", "documents", "audio", "json_object", "json_schema", "reasoning"),
     *("logprobs", "seed", "stop", "top_k", "temperature", "prompt_cache", "citations"),
+    *EMBEDDING_CAPABILITIES,
 )
 # What a model can do whose entry does not say.
 PLAIN_CAPABILITIES = ("json_object", "seed", "stop", "temperature")
 GLOBAL = "global"
+MOST_INPUTS = 2048  # texts of one call: OpenAI's limit, and ours
 
 _AMOUNT = re.compile(r"\d+(\.\d+)?")
 _FRACTION = re.compile(r"[1-9]\d{0,8}(/[1-9]\d{0,8})?")
@@ -141,6 +143,7 @@ class ModelEntry(Entry):
     description: str = ""
     context_tokens: Tokens = 0
     max_output_tokens: Tokens = 0
+    max_inputs: Annotated[int, Field(ge=1, le=MOST_INPUTS, strict=True)] = MOST_INPUTS
     capabilities: tuple[Capability, ...] = PLAIN_CAPABILITIES
     released: datetime.date | None = None
     upstream_model: str = ""
@@ -167,6 +170,8 @@ class DialectEntry(Entry):
     top_k: bool = False
     documents: Literal["", "file", "document_url"] = ""
     audio: bool = False
+    base64_embeddings: bool = False
+    dimensions_field: str = "dimensions"
 
 
 class ProviderEntry(Entry):

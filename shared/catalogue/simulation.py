@@ -14,6 +14,7 @@ PREFIX: Final = "sim-"
 PROVIDERS: Final = ("openai", "anthropic", "gemini")  # one for each wire format; a bare name is the first one's
 CONTEXT_TOKENS: Final = 1_000_000
 MAX_OUTPUT_TOKENS: Final = 100_000
+MAX_INPUTS: Final = 100  # Gemini's limit, the least of the three
 
 V = TypeVar("V")
 
@@ -60,6 +61,7 @@ def simulate(catalogue: Catalogue, url: str, capabilities: frozenset[str]) -> Ca
             name=name,
             context_tokens=CONTEXT_TOKENS,
             max_output_tokens=MAX_OUTPUT_TOKENS,
+            max_inputs=MAX_INPUTS,
             capabilities=capabilities,
             price=price,
             created=None,

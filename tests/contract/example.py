@@ -45,6 +45,7 @@ class Example(provider_pb2_grpc.ProviderServiceServicer):
     ended: list[str] = field(default_factory=list)
 
     Generate: ClassVar[Any] = provider_pb2_grpc.ProviderServiceServicer.Generate  # as generated: unimplemented
+    Embed: ClassVar[Any] = provider_pb2_grpc.ProviderServiceServicer.Embed
 
     async def CountTokens(self, request: Any, context: Any) -> Any:
         try:

@@ -274,6 +274,20 @@ async def test_no_more_connections_are_kept_than_the_pool_may(tmp_path: Path, pr
         await until(lambda: len(provider._connections) <= 2)
 
 
+async def test_a_busy_pool_uses_its_connections_again(tmp_path: Path, provider: Simulator) -> None:
+    async with proxy(tmp_path, provider, HTTP_POOL_CONNECTIONS="2") as mesh:
+        busy = [asyncio.ensure_future(mesh.stream(mesh.request("ttft=60s"))) for _ in range(4)]
+        await until(lambda: len(provider._connections) == 4)
+        await mesh.stream(mesh.request("tokens=3"))
+        kept = set(provider._connections)
+        for _ in range(5):
+            assert (await mesh.stream(mesh.request("tokens=3"))).error is None
+        assert set(provider._connections) == kept
+        for call in busy:
+            call.cancel()
+        await asyncio.wait(busy)
+
+
 async def test_callers_wait_for_a_connection_if_the_pool_blocks(tmp_path: Path, provider: Simulator) -> None:
     async with proxy(tmp_path, provider, HTTP_POOL_MAXSIZE="2", HTTP_POOL_BLOCK="true") as mesh:
         most = 0

@@ -10,6 +10,10 @@ One rule for all formats: what would change the answer and cannot be said in the
 from __future__ import annotations
 
 import base64
+import binascii
+import math
+import sys
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +22,8 @@ from typing import Any, Protocol, cast
 
 import orjson
 from modelmuxer.chat.v1.chat_pb2 import ChatEvent, ChatRequest, ChatResponse, Media, Usage
-from modelmuxer.provider.v1.provider_pb2 import AttemptFailure
+from modelmuxer.embedding.v1.embedding_pb2 import Embedding, EmbedRequest
+from modelmuxer.provider.v1.provider_pb2 import AttemptFailure, EmbedResponse
 
 from shared.catalogue import Deployment
 from shared.errors import MeshError, Reason
@@ -97,6 +102,14 @@ class Adapter(Protocol):
 
     def counted(self, body: bytes) -> int:
         """Input tokens in the answer to `count_tokens_request`."""
+
+    def embed_request(
+        self, request: EmbedRequest, deployment: Deployment, key: str, *, attempt_id: str
+    ) -> UpstreamRequest:
+        """The inputs as the provider takes them. Raises UNSUPPORTED_FEATURE where it makes no embeddings."""
+
+    def embeddings(self, body: bytes, inputs: int) -> EmbedResponse:
+        """The vectors of so many inputs, in their order; usage as the provider said it, unset where it did not."""
 
     def decoder(self, chat: ChatRequest, headers: Mapping[str, str] | None = None) -> Decoder:
         """A decoder for the streamed answer to `chat`; `headers` are the answer's, if they are known."""
@@ -251,6 +264,23 @@ def as_count(value: object) -> int | None:
     return int(value)
 
 
+def vector(value: object) -> Embedding:
+    """A vector as a list of numbers or as base64 of little-endian 32-bit floats, else PROVIDER_MALFORMED_ANSWER."""
+    values = array("f")
+    try:
+        if isinstance(value, str):
+            values.frombytes(base64.b64decode(value, validate=True))
+            if sys.byteorder == "big":
+                values.byteswap()
+        elif isinstance(value, list):
+            values.extend(value)
+    except (binascii.Error, ValueError, TypeError, OverflowError):
+        raise malformed("an embedding is not a list of numbers") from None
+    if not values or not math.isfinite(sum(values)):
+        raise malformed("an embedding is not a list of numbers")
+    return Embedding(values=values)
+
+
 def caller_json(text: str | bytes, what: str, field_path: str) -> Any:
     """JSON that the caller sent as text, or MALFORMED_REQUEST naming the field."""
     try:
@@ -264,10 +294,10 @@ def data_uri(media: Media, default_type: str) -> str:
     return f"data:{media.media_type or default_type};base64,{base64.b64encode(media.data).decode('ascii')}"
 
 
-def add_options(body: JsonObject, chat: ChatRequest) -> JsonObject:
+def add_options(body: JsonObject, request: ChatRequest | EmbedRequest) -> JsonObject:
     """Merges `provider_options` into the body: objects member by member, everything else by replacing."""
-    if chat.HasField("provider_options"):
-        _merge(body, structs.to_json(chat.provider_options))
+    if request.HasField("provider_options"):
+        _merge(body, structs.to_json(request.provider_options))
     return body
 
 
@@ -283,7 +313,13 @@ def _merge(target: JsonObject, source: JsonObject) -> None:
 def json_headers(chat: ChatRequest, attempt_id: str, own: Mapping[str, str]) -> dict[str, str]:
     """Headers of a JSON request. The caller's `provider_headers` never replace the format's own."""
     headers = {name.lower(): value for name, value in chat.provider_headers.items()}
-    headers.update(own)
+    headers.update(plain_headers(attempt_id, own))
+    return headers
+
+
+def plain_headers(attempt_id: str, own: Mapping[str, str]) -> dict[str, str]:
+    """The format's own headers of a JSON request."""
+    headers = {**own}
     headers["content-type"] = "application/json"
     if attempt_id:
         headers[ATTEMPT_HEADER] = attempt_id

@@ -8,6 +8,8 @@ from typing import Final
 
 import orjson
 from modelmuxer.chat.v1.chat_pb2 import ChatEvent, ChatRequest, ChatResponse, Usage
+from modelmuxer.embedding.v1.embedding_pb2 import EmbedRequest
+from modelmuxer.provider.v1.provider_pb2 import EmbedResponse
 
 from services.provider_proxy.adapters import (
     Decoder,
@@ -24,6 +26,7 @@ from services.provider_proxy.adapters import (
     provider_said,
     retry_after_s,
     stream_cut,
+    unsupported,
 )
 from services.provider_proxy.adapters.sse import SseParser
 from shared.catalogue import Deployment
@@ -100,6 +103,16 @@ class AnthropicAdapter:
         if tokens is None:
             raise malformed("it has no input_tokens")
         return tokens
+
+    def embed_request(
+        self, request: EmbedRequest, deployment: Deployment, key: str, *, attempt_id: str
+    ) -> UpstreamRequest:
+        """Raises UNSUPPORTED_FEATURE: Anthropic makes no embeddings."""
+        raise unsupported("Anthropic", "embeddings")
+
+    def embeddings(self, body: bytes, inputs: int) -> EmbedResponse:
+        """Never called, as there is no such request."""
+        raise NotImplementedError
 
     def decoder(self, chat: ChatRequest, headers: Mapping[str, str] | None = None) -> Decoder:
         """A decoder of events."""

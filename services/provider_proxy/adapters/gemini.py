@@ -1,4 +1,4 @@
-"""Gemini's generateContent, streamed and whole, and countTokens: endpoints, headers and errors."""
+"""Gemini's generateContent, streamed and whole, countTokens and batchEmbedContents: endpoints, headers and errors."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from urllib.parse import quote
 
 import orjson
 from modelmuxer.chat.v1.chat_pb2 import ChatRequest, ChatResponse
+from modelmuxer.embedding.v1.embedding_pb2 import EmbedRequest
+from modelmuxer.provider.v1.provider_pb2 import EmbedResponse
 
 from services.provider_proxy.adapters import (
     Decoder,
     JsonObject,
     UpstreamRequest,
     as_count,
+    gemini_embeddings,
     header,
     json_headers,
     malformed,
     parse_object,
+    plain_headers,
     provider_failure,
     provider_said,
     retry_after_s,
@@ -83,13 +87,13 @@ class GeminiAdapter:
         """POST models/{model}:generateContent or :streamGenerateContent. Raises UNSUPPORTED_FEATURE."""
         method = "streamGenerateContent?alt=sse" if stream else "generateContent"
         body = GeminiRequest(chat, deployment.upstream_model).body()
-        return _post(chat, deployment, key, method, body, attempt_id)
+        return _post(deployment, method, body, json_headers(chat, attempt_id, _key(key)))
 
     def count_tokens_request(self, chat: ChatRequest, deployment: Deployment, key: str) -> UpstreamRequest:
         """POST models/{model}:countTokens."""
         whole = GeminiRequest(chat, deployment.upstream_model).body()
         body = {"generateContentRequest": {"model": f"models/{deployment.upstream_model}", **whole}}
-        return _post(chat, deployment, key, "countTokens", body, "")
+        return _post(deployment, "countTokens", body, json_headers(chat, "", _key(key)))
 
     def counted(self, body: bytes) -> int:
         """Input tokens of a count."""
@@ -97,6 +101,17 @@ class GeminiAdapter:
         if tokens is None:
             raise malformed("it has no totalTokens")
         return tokens
+
+    def embed_request(
+        self, request: EmbedRequest, deployment: Deployment, key: str, *, attempt_id: str
+    ) -> UpstreamRequest:
+        """POST models/{model}:batchEmbedContents. Raises UNSUPPORTED_FEATURE."""
+        body = gemini_embeddings.body(request, deployment.upstream_model)
+        return _post(deployment, gemini_embeddings.METHOD, body, plain_headers(attempt_id, _key(key)))
+
+    def embeddings(self, body: bytes, inputs: int) -> EmbedResponse:
+        """A list of embeddings."""
+        return gemini_embeddings.answer(body, inputs)
 
     def decoder(self, chat: ChatRequest, headers: Mapping[str, str] | None = None) -> Decoder:
         """A decoder of chunks."""
@@ -111,13 +126,15 @@ class GeminiAdapter:
         return _failure(_said(body), status, headers)
 
 
-def _post(
-    chat: ChatRequest, deployment: Deployment, key: str, method: str, body: JsonObject, attempt_id: str
-) -> UpstreamRequest:
+def _key(key: str) -> dict[str, str]:
+    return {"x-goog-api-key": key}
+
+
+def _post(deployment: Deployment, method: str, body: JsonObject, headers: dict[str, str]) -> UpstreamRequest:
     return UpstreamRequest(
         method="POST",
         url=f"{deployment.base_url}/v1beta/models/{quote(deployment.upstream_model, safe='')}:{method}",
-        headers=json_headers(chat, attempt_id, {"x-goog-api-key": key}),
+        headers=headers,
         body=orjson.dumps(body),
     )
 

@@ -17,8 +17,8 @@ from modelmuxer.chat.v1.chat_pb2 import ChatRequest
 
 from services.router.call import Call
 from services.router.engine import Engine
-from services.router.headers import cost_headers, decision_headers
-from services.router.http import models
+from services.router.headers import cost_headers, decision_headers, embedding_headers
+from services.router.http import embeddings, models
 from services.router.http.anthropic import AnthropicFace
 from services.router.http.face import EventStream, Face
 from services.router.http.headers import authorization, read_cache_control
@@ -41,7 +41,6 @@ _NOT_SERVED = {
     "/v1/responses": "The Responses API",
     "/v1/completions": "The legacy completions API",
     "/v1/complete": "The legacy completions API",
-    "/v1/embeddings": "Embedding",
     "/v1/files": "File storage",
     "/v1/batches": "Batch processing",
     "/v1/messages/batches": "Batch processing",
@@ -50,7 +49,10 @@ _NOT_SERVED = {
     "/v1/threads": "The Assistants API",
     "/v1/realtime": "The Realtime API",
 }
-_SERVED = "This gateway serves /v1/chat/completions, /v1/messages, /v1/messages/count_tokens, /v1/models and /healthz"
+_SERVED = (
+    "This gateway serves /v1/chat/completions, /v1/messages, /v1/messages/count_tokens, /v1/embeddings, /v1/models "
+    "and /healthz"
+)
 
 
 class HttpFaces:
@@ -85,6 +87,7 @@ class HttpFaces:
         app.router.add_post("/api/v1/chat/completions", chat)
         app.router.add_post("/v1/messages", messages)
         app.router.add_post("/v1/messages/count_tokens", self._count_tokens)
+        app.router.add_post("/v1/embeddings", self._embed)
         app.router.add_get("/v1/models", self._list_models)
         app.router.add_get("/v1/models/{id:.+}", self._get_model)
         app.router.add_get("/healthz", self._healthz)
@@ -130,6 +133,15 @@ class HttpFaces:
         reading = self._anthropic.read_count(await request.read(), request.headers)
         count = await self._engine.count_tokens(call, reading.chat)
         return self._json({"input_tokens": count.input_tokens})
+
+    # --- embeddings ---
+
+    async def _embed(self, request: web.Request) -> web.StreamResponse:
+        call = await self._call(request)
+        reading = embeddings.read(await request.read())
+        answer = await self._engine.embed(call, reading.request)
+        body = embeddings.render(answer, as_base64=reading.as_base64)
+        return self._json(body, headers=embedding_headers(answer))
 
     # --- models and health ---
 

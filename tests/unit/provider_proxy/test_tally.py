@@ -39,12 +39,16 @@ def usage_of(counts: dict[str, int]) -> Usage:
     return usage
 
 
+def estimated() -> int:
+    return estimate_input_tokens(chat())
+
+
 usages = st.dictionaries(st.sampled_from(COUNTS), st.integers(0, 50) | st.just(2**53)).map(usage_of)
 
 
 @given(usages, st.integers(0, 1000))
 def test_whatever_a_provider_says_can_be_priced(stated: Usage, seen: int) -> None:
-    for usage in (whole_usage(stated, chat(), seen), partial_usage(stated, chat(), seen)):
+    for usage in (whole_usage(stated, estimated, seen), partial_usage(stated, estimated, seen)):
         assert cost_nanos(PRICE, usage) >= 0
         assert usage.HasField("input_tokens")
         assert usage.HasField("output_tokens")
@@ -52,7 +56,7 @@ def test_whatever_a_provider_says_can_be_priced(stated: Usage, seen: int) -> Non
 
 @given(usages, st.integers(0, 1000))
 def test_only_what_the_provider_said_in_full_is_its_word(stated: Usage, seen: int) -> None:
-    usage = whole_usage(stated, chat(), seen)
+    usage = whole_usage(stated, estimated, seen)
     if usage.source == UsageSource.USAGE_SOURCE_PROVIDER:
         assert usage == stated
     else:
@@ -60,22 +64,22 @@ def test_only_what_the_provider_said_in_full_is_its_word(stated: Usage, seen: in
 
 
 def test_what_nobody_said_is_estimated() -> None:
-    usage = whole_usage(Usage(), chat(), 9)
+    usage = whole_usage(Usage(), estimated, 9)
     assert (usage.input_tokens, usage.output_tokens) == (estimate_input_tokens(chat()), 3)
-    cut = partial_usage(Usage(), chat(), 5)
+    cut = partial_usage(Usage(), estimated, 5)
     assert (cut.input_tokens, cut.output_tokens) == (estimate_input_tokens(chat()), 5)
     assert usage.source == cut.source == UsageSource.USAGE_SOURCE_ESTIMATED
 
 
 def test_a_cut_counts_what_was_streamed_or_what_the_provider_had_said() -> None:
     placeholder = Usage(input_tokens=7, output_tokens=1)
-    cut = partial_usage(placeholder, chat(), 40)
+    cut = partial_usage(placeholder, estimated, 40)
     assert (cut.input_tokens, cut.output_tokens, cut.source) == (7, 40, UsageSource.USAGE_SOURCE_PARTIAL)
-    assert partial_usage(Usage(input_tokens=7, output_tokens=90), chat(), 40).output_tokens == 90
+    assert partial_usage(Usage(input_tokens=7, output_tokens=90), estimated, 40).output_tokens == 90
 
 
 def test_an_explicit_zero_is_the_providers_word() -> None:
-    nothing = whole_usage(Usage(input_tokens=0, output_tokens=0), chat(), 100)
+    nothing = whole_usage(Usage(input_tokens=0, output_tokens=0), estimated, 100)
     assert (nothing.output_tokens, nothing.source) == (0, UsageSource.USAGE_SOURCE_PROVIDER)
 
 

@@ -1,4 +1,4 @@
-"""The client: a channel, the caller's key, and the two calls that nearly everybody makes."""
+"""The client: a channel, the caller's key, and the calls that nearly everybody makes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Self
 import grpc
 from modelmuxer.chat.v1 import chat_pb2
 from modelmuxer.client.errors import CallError
+from modelmuxer.embedding.v1 import embedding_pb2
 from modelmuxer.router.v1 import router_pb2_grpc
 from modelmuxer.tunnel import TunnelChannel
 
@@ -88,6 +89,16 @@ class Client:
         finally:
             call.cancel()
 
+    async def embed(
+        self, texts: embedding_pb2.EmbedRequest | str | Sequence[str], *, model: str = "", run_id: str = ""
+    ) -> embedding_pb2.EmbedResponse:
+        """Turns texts into vectors, one for each, in their order. Raises CallError."""
+        request = _embed_request(texts, model)
+        try:
+            return await self.router.Embed(request, metadata=self.metadata(run_id=run_id), timeout=self._timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise CallError.from_rpc(error) from None
+
 
 def _channel(
     address: str, credentials: grpc.ChannelCredentials | None, tunnel_metadata: tuple[tuple[str, str], ...] | None
@@ -117,4 +128,15 @@ def _request(request: chat_pb2.ChatRequest | str, model: str) -> chat_pb2.ChatRe
         named.CopyFrom(request)
         named.model = model
         return named
+    return request
+
+
+def _embed_request(texts: embedding_pb2.EmbedRequest | str | Sequence[str], model: str) -> embedding_pb2.EmbedRequest:
+    request = embedding_pb2.EmbedRequest()
+    if isinstance(texts, embedding_pb2.EmbedRequest):
+        request.CopyFrom(texts)
+    else:
+        listed = [texts] if isinstance(texts, str) else texts
+        request.inputs.extend(embedding_pb2.Input(text=text) for text in listed)
+    request.model = model or request.model
     return request

@@ -359,9 +359,10 @@ class _Multicallable:
 
     def _target(self, details: aio.ClientCallDetails) -> Method[Any, Any]:
         """The method that the interceptors want called."""
-        _refuse(details.credentials)
+        if details.credentials is not None:
+            _refuse(details.credentials)
         name: Any = details.method
-        if name == self._encoded_name:
+        if name is self._encoded_name or name == self._encoded_name:
             return self._method
         return self._method.renamed(name.decode() if isinstance(name, bytes) else name)
 

@@ -25,29 +25,34 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from modelmuxer.chat.v1 import chat_pb2 as modelmuxer_dot_chat_dot_v1_dot_chat__pb2
+from modelmuxer.embedding.v1 import embedding_pb2 as modelmuxer_dot_embedding_dot_v1_dot_embedding__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%modelmuxer/provider/v1/provider.proto\x12\x16modelmuxer.provider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmodelmuxer/chat/v1/chat.proto\"\xc8\x01\n\x0fGenerateRequest\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65ployments\x18\x03 \x03(\t\x12-\n\x04\x63hat\x18\x04 \x01(\x0b\x32\x1f.modelmuxer.chat.v1.ChatRequest\x12\x17\n\x0f\x62illing_context\x18\x05 \x01(\x0c\x12\x35\n\x11lease_expire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdf\x01\n\x0e\x41ttemptFailure\x12\x11\n\tannounced\x18\x01 \x01(\x08\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x12\n\ndeployment\x18\x03 \x01(\t\x12\x0e\n\x06region\x18\x04 \x01(\t\x12\x13\n\x0bhttp_status\x18\x05 \x01(\x05\x12\x1b\n\x13provider_request_id\x18\x06 \x01(\t\x12(\n\x05usage\x18\x07 \x01(\x0b\x32\x19.modelmuxer.chat.v1.Usage\x12\x11\n\tretryable\x18\x08 \x01(\x08\x12\x15\n\rprovider_code\x18\t \x01(\t\"R\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12-\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x1f.modelmuxer.chat.v1.ChatRequest\"\\\n\x13\x43ountTokensResponse\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12/\n\x06source\x18\x02 \x01(\x0e\x32\x1f.modelmuxer.chat.v1.UsageSource\"\x17\n\x15WatchProvidersRequest\"q\n\x16WatchProvidersResponse\x12<\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\'.modelmuxer.provider.v1.DeploymentState\x12\x19\n\x11\x63\x61talogue_version\x18\x02 \x01(\t\"\x9c\x02\n\x0f\x44\x65ploymentState\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x11\n\tavailable\x18\x03 \x01(\x08\x12\x1a\n\x12unavailable_reason\x18\x04 \x01(\t\x12\x36\n\x13time_to_first_token\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11tokens_per_second\x18\x06 \x01(\x01\x12\x12\n\nerror_rate\x18\x07 \x01(\x01\x12\x11\n\tin_flight\x18\x08 \x01(\x05\x12\r\n\x05\x63\x61lls\x18\t \x01(\x03\x12.\n\x0bretry_after\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration2\x9f\x03\n\x0fProviderService\x12U\n\x08Generate\x12\'.modelmuxer.provider.v1.GenerateRequest\x1a .modelmuxer.chat.v1.ChatResponse\x12Z\n\x0eStreamGenerate\x12\'.modelmuxer.provider.v1.GenerateRequest\x1a\x1d.modelmuxer.chat.v1.ChatEvent0\x01\x12\x66\n\x0b\x43ountTokens\x12*.modelmuxer.provider.v1.CountTokensRequest\x1a+.modelmuxer.provider.v1.CountTokensResponse\x12q\n\x0eWatchProviders\x12-.modelmuxer.provider.v1.WatchProvidersRequest\x1a..modelmuxer.provider.v1.WatchProvidersResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%modelmuxer/provider/v1/provider.proto\x12\x16modelmuxer.provider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmodelmuxer/chat/v1/chat.proto\x1a\'modelmuxer/embedding/v1/embedding.proto\"\xc8\x01\n\x0fGenerateRequest\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65ployments\x18\x03 \x03(\t\x12-\n\x04\x63hat\x18\x04 \x01(\x0b\x32\x1f.modelmuxer.chat.v1.ChatRequest\x12\x17\n\x0f\x62illing_context\x18\x05 \x01(\x0c\x12\x35\n\x11lease_expire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd0\x01\n\x0c\x45mbedRequest\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65ployments\x18\x03 \x03(\t\x12\x38\n\tembedding\x18\x04 \x01(\x0b\x32%.modelmuxer.embedding.v1.EmbedRequest\x12\x17\n\x0f\x62illing_context\x18\x05 \x01(\x0c\x12\x35\n\x11lease_expire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xca\x01\n\rEmbedResponse\x12\x36\n\nembeddings\x18\x01 \x03(\x0b\x32\".modelmuxer.embedding.v1.Embedding\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x16\n\x0eprovider_model\x18\x04 \x01(\t\x12\x1b\n\x13provider_request_id\x18\x05 \x01(\t\x12(\n\x05usage\x18\x06 \x01(\x0b\x32\x19.modelmuxer.chat.v1.Usage\"\xdf\x01\n\x0e\x41ttemptFailure\x12\x11\n\tannounced\x18\x01 \x01(\x08\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x12\n\ndeployment\x18\x03 \x01(\t\x12\x0e\n\x06region\x18\x04 \x01(\t\x12\x13\n\x0bhttp_status\x18\x05 \x01(\x05\x12\x1b\n\x13provider_request_id\x18\x06 \x01(\t\x12(\n\x05usage\x18\x07 \x01(\x0b\x32\x19.modelmuxer.chat.v1.Usage\x12\x11\n\tretryable\x18\x08 \x01(\x08\x12\x15\n\rprovider_code\x18\t \x01(\t\"R\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12-\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x1f.modelmuxer.chat.v1.ChatRequest\"\\\n\x13\x43ountTokensResponse\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12/\n\x06source\x18\x02 \x01(\x0e\x32\x1f.modelmuxer.chat.v1.UsageSource\"\x17\n\x15WatchProvidersRequest\"q\n\x16WatchProvidersResponse\x12<\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\'.modelmuxer.provider.v1.DeploymentState\x12\x19\n\x11\x63\x61talogue_version\x18\x02 \x01(\t\"\x9c\x02\n\x0f\x44\x65ploymentState\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x11\n\tavailable\x18\x03 \x01(\x08\x12\x1a\n\x12unavailable_reason\x18\x04 \x01(\t\x12\x36\n\x13time_to_first_token\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11tokens_per_second\x18\x06 \x01(\x01\x12\x12\n\nerror_rate\x18\x07 \x01(\x01\x12\x11\n\tin_flight\x18\x08 \x01(\x05\x12\r\n\x05\x63\x61lls\x18\t \x01(\x03\x12.\n\x0bretry_after\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration2\xf5\x03\n\x0fProviderService\x12U\n\x08Generate\x12\'.modelmuxer.provider.v1.GenerateRequest\x1a .modelmuxer.chat.v1.ChatResponse\x12Z\n\x0eStreamGenerate\x12\'.modelmuxer.provider.v1.GenerateRequest\x1a\x1d.modelmuxer.chat.v1.ChatEvent0\x01\x12T\n\x05\x45mbed\x12$.modelmuxer.provider.v1.EmbedRequest\x1a%.modelmuxer.provider.v1.EmbedResponse\x12\x66\n\x0b\x43ountTokens\x12*.modelmuxer.provider.v1.CountTokensRequest\x1a+.modelmuxer.provider.v1.CountTokensResponse\x12q\n\x0eWatchProviders\x12-.modelmuxer.provider.v1.WatchProvidersRequest\x1a..modelmuxer.provider.v1.WatchProvidersResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'modelmuxer.provider.v1.provider_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GENERATEREQUEST']._serialized_start=162
-  _globals['_GENERATEREQUEST']._serialized_end=362
-  _globals['_ATTEMPTFAILURE']._serialized_start=365
-  _globals['_ATTEMPTFAILURE']._serialized_end=588
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=590
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=672
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=674
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=766
-  _globals['_WATCHPROVIDERSREQUEST']._serialized_start=768
-  _globals['_WATCHPROVIDERSREQUEST']._serialized_end=791
-  _globals['_WATCHPROVIDERSRESPONSE']._serialized_start=793
-  _globals['_WATCHPROVIDERSRESPONSE']._serialized_end=906
-  _globals['_DEPLOYMENTSTATE']._serialized_start=909
-  _globals['_DEPLOYMENTSTATE']._serialized_end=1193
-  _globals['_PROVIDERSERVICE']._serialized_start=1196
-  _globals['_PROVIDERSERVICE']._serialized_end=1611
+  _globals['_GENERATEREQUEST']._serialized_start=203
+  _globals['_GENERATEREQUEST']._serialized_end=403
+  _globals['_EMBEDREQUEST']._serialized_start=406
+  _globals['_EMBEDREQUEST']._serialized_end=614
+  _globals['_EMBEDRESPONSE']._serialized_start=617
+  _globals['_EMBEDRESPONSE']._serialized_end=819
+  _globals['_ATTEMPTFAILURE']._serialized_start=822
+  _globals['_ATTEMPTFAILURE']._serialized_end=1045
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=1047
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=1129
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1131
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1223
+  _globals['_WATCHPROVIDERSREQUEST']._serialized_start=1225
+  _globals['_WATCHPROVIDERSREQUEST']._serialized_end=1248
+  _globals['_WATCHPROVIDERSRESPONSE']._serialized_start=1250
+  _globals['_WATCHPROVIDERSRESPONSE']._serialized_end=1363
+  _globals['_DEPLOYMENTSTATE']._serialized_start=1366
+  _globals['_DEPLOYMENTSTATE']._serialized_end=1650
+  _globals['_PROVIDERSERVICE']._serialized_start=1653
+  _globals['_PROVIDERSERVICE']._serialized_end=2154
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@ import datetime
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from modelmuxer.chat.v1 import chat_pb2 as _chat_pb2
+from modelmuxer.embedding.v1 import embedding_pb2 as _embedding_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -26,6 +27,38 @@ class GenerateRequest(_message.Message):
     billing_context: bytes
     lease_expire_time: _timestamp_pb2.Timestamp
     def __init__(self, attempt_id: _Optional[str] = ..., model: _Optional[str] = ..., deployments: _Optional[_Iterable[str]] = ..., chat: _Optional[_Union[_chat_pb2.ChatRequest, _Mapping]] = ..., billing_context: _Optional[bytes] = ..., lease_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class EmbedRequest(_message.Message):
+    __slots__ = ("attempt_id", "model", "deployments", "embedding", "billing_context", "lease_expire_time")
+    ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    BILLING_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    attempt_id: str
+    model: str
+    deployments: _containers.RepeatedScalarFieldContainer[str]
+    embedding: _embedding_pb2.EmbedRequest
+    billing_context: bytes
+    lease_expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, attempt_id: _Optional[str] = ..., model: _Optional[str] = ..., deployments: _Optional[_Iterable[str]] = ..., embedding: _Optional[_Union[_embedding_pb2.EmbedRequest, _Mapping]] = ..., billing_context: _Optional[bytes] = ..., lease_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class EmbedResponse(_message.Message):
+    __slots__ = ("embeddings", "deployment", "region", "provider_model", "provider_request_id", "usage")
+    EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_MODEL_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    embeddings: _containers.RepeatedCompositeFieldContainer[_embedding_pb2.Embedding]
+    deployment: str
+    region: str
+    provider_model: str
+    provider_request_id: str
+    usage: _chat_pb2.Usage
+    def __init__(self, embeddings: _Optional[_Iterable[_Union[_embedding_pb2.Embedding, _Mapping]]] = ..., deployment: _Optional[str] = ..., region: _Optional[str] = ..., provider_model: _Optional[str] = ..., provider_request_id: _Optional[str] = ..., usage: _Optional[_Union[_chat_pb2.Usage, _Mapping]] = ...) -> None: ...
 
 class AttemptFailure(_message.Message):
     __slots__ = ("announced", "provider", "deployment", "region", "http_status", "provider_request_id", "usage", "retryable", "provider_code")

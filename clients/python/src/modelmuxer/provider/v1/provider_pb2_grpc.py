@@ -47,6 +47,11 @@ class ProviderServiceStub(object):
                 request_serializer=modelmuxer_dot_provider_dot_v1_dot_provider__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=modelmuxer_dot_chat_dot_v1_dot_chat__pb2.ChatEvent.FromString,
                 _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/modelmuxer.provider.v1.ProviderService/Embed',
+                request_serializer=modelmuxer_dot_provider_dot_v1_dot_provider__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_provider_dot_v1_dot_provider__pb2.EmbedResponse.FromString,
+                _registered_method=True)
         self.CountTokens = channel.unary_unary(
                 '/modelmuxer.provider.v1.ProviderService/CountTokens',
                 request_serializer=modelmuxer_dot_provider_dot_v1_dot_provider__pb2.CountTokensRequest.SerializeToString,
@@ -78,6 +83,13 @@ class ProviderServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Embed(self, request, context):
+        """Turns texts into vectors, in one upstream call. The answer's id, cost and attempts are the router's to fill.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CountTokens(self, request, context):
         """Counts input tokens.
         """
@@ -104,6 +116,11 @@ def add_ProviderServiceServicer_to_server(servicer, server):
                     servicer.StreamGenerate,
                     request_deserializer=modelmuxer_dot_provider_dot_v1_dot_provider__pb2.GenerateRequest.FromString,
                     response_serializer=modelmuxer_dot_chat_dot_v1_dot_chat__pb2.ChatEvent.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=modelmuxer_dot_provider_dot_v1_dot_provider__pb2.EmbedRequest.FromString,
+                    response_serializer=modelmuxer_dot_provider_dot_v1_dot_provider__pb2.EmbedResponse.SerializeToString,
             ),
             'CountTokens': grpc.unary_unary_rpc_method_handler(
                     servicer.CountTokens,
@@ -172,6 +189,33 @@ class ProviderService(object):
             '/modelmuxer.provider.v1.ProviderService/StreamGenerate',
             modelmuxer_dot_provider_dot_v1_dot_provider__pb2.GenerateRequest.SerializeToString,
             modelmuxer_dot_chat_dot_v1_dot_chat__pb2.ChatEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.provider.v1.ProviderService/Embed',
+            modelmuxer_dot_provider_dot_v1_dot_provider__pb2.EmbedRequest.SerializeToString,
+            modelmuxer_dot_provider_dot_v1_dot_provider__pb2.EmbedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,8 @@ class ProviderServiceStub:
     """Makes an answer whole."""
     StreamGenerate: _grpc.UnaryStreamMultiCallable[_provider_pb2.GenerateRequest, _chat_pb2.ChatEvent]
     """Makes an answer as its tokens come."""
+    Embed: _grpc.UnaryUnaryMultiCallable[_provider_pb2.EmbedRequest, _provider_pb2.EmbedResponse]
+    """Turns texts into vectors, in one upstream call. The answer's id, cost and attempts are the router's to fill."""
     CountTokens: _grpc.UnaryUnaryMultiCallable[_provider_pb2.CountTokensRequest, _provider_pb2.CountTokensResponse]
     """Counts input tokens."""
     WatchProviders: _grpc.UnaryStreamMultiCallable[_provider_pb2.WatchProvidersRequest, _provider_pb2.WatchProvidersResponse]
@@ -56,6 +58,8 @@ class ProviderServiceAsyncStub(ProviderServiceStub):
     """Makes an answer whole."""
     StreamGenerate: _aio.UnaryStreamMultiCallable[_provider_pb2.GenerateRequest, _chat_pb2.ChatEvent]  # type: ignore[assignment]
     """Makes an answer as its tokens come."""
+    Embed: _aio.UnaryUnaryMultiCallable[_provider_pb2.EmbedRequest, _provider_pb2.EmbedResponse]  # type: ignore[assignment]
+    """Turns texts into vectors, in one upstream call. The answer's id, cost and attempts are the router's to fill."""
     CountTokens: _aio.UnaryUnaryMultiCallable[_provider_pb2.CountTokensRequest, _provider_pb2.CountTokensResponse]  # type: ignore[assignment]
     """Counts input tokens."""
     WatchProviders: _aio.UnaryStreamMultiCallable[_provider_pb2.WatchProvidersRequest, _provider_pb2.WatchProvidersResponse]  # type: ignore[assignment]
@@ -81,6 +85,14 @@ class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_pb2.ChatEvent], _abc.AsyncIterator[_chat_pb2.ChatEvent]]:
         """Makes an answer as its tokens come."""
+
+    @_abc_1.abstractmethod
+    def Embed(
+        self,
+        request: _provider_pb2.EmbedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_provider_pb2.EmbedResponse, _abc.Awaitable[_provider_pb2.EmbedResponse]]:
+        """Turns texts into vectors, in one upstream call. The answer's id, cost and attempts are the router's to fill."""
 
     @_abc_1.abstractmethod
     def CountTokens(

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from modelmuxer.chat.v1 import chat_pb2 as modelmuxer_dot_chat_dot_v1_dot_chat__pb2
+from modelmuxer.embedding.v1 import embedding_pb2 as modelmuxer_dot_embedding_dot_v1_dot_embedding__pb2
 from modelmuxer.router.v1 import router_pb2 as modelmuxer_dot_router_dot_v1_dot_router__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
@@ -48,6 +49,11 @@ class RouterServiceStub(object):
                 request_serializer=modelmuxer_dot_chat_dot_v1_dot_chat__pb2.ChatRequest.SerializeToString,
                 response_deserializer=modelmuxer_dot_chat_dot_v1_dot_chat__pb2.ChatEvent.FromString,
                 _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/modelmuxer.router.v1.RouterService/Embed',
+                request_serializer=modelmuxer_dot_embedding_dot_v1_dot_embedding__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_embedding_dot_v1_dot_embedding__pb2.EmbedResponse.FromString,
+                _registered_method=True)
         self.CountTokens = channel.unary_unary(
                 '/modelmuxer.router.v1.RouterService/CountTokens',
                 request_serializer=modelmuxer_dot_router_dot_v1_dot_router__pb2.CountTokensRequest.SerializeToString,
@@ -80,6 +86,13 @@ class RouterServiceServicer(object):
 
     def StreamChat(self, request, context):
         """Answers a chat as its tokens come.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Embed(self, request, context):
+        """Turns texts into vectors. An operation id is kept in the ledger, but joins no calls: embedding again costs again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,6 +131,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.StreamChat,
                     request_deserializer=modelmuxer_dot_chat_dot_v1_dot_chat__pb2.ChatRequest.FromString,
                     response_serializer=modelmuxer_dot_chat_dot_v1_dot_chat__pb2.ChatEvent.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=modelmuxer_dot_embedding_dot_v1_dot_embedding__pb2.EmbedRequest.FromString,
+                    response_serializer=modelmuxer_dot_embedding_dot_v1_dot_embedding__pb2.EmbedResponse.SerializeToString,
             ),
             'CountTokens': grpc.unary_unary_rpc_method_handler(
                     servicer.CountTokens,
@@ -192,6 +210,33 @@ class RouterService(object):
             '/modelmuxer.router.v1.RouterService/StreamChat',
             modelmuxer_dot_chat_dot_v1_dot_chat__pb2.ChatRequest.SerializeToString,
             modelmuxer_dot_chat_dot_v1_dot_chat__pb2.ChatEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.router.v1.RouterService/Embed',
+            modelmuxer_dot_embedding_dot_v1_dot_embedding__pb2.EmbedRequest.SerializeToString,
+            modelmuxer_dot_embedding_dot_v1_dot_embedding__pb2.EmbedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ The router's face: what applications call."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from modelmuxer.chat.v1 import chat_pb2 as _chat_pb2
+from modelmuxer.embedding.v1 import embedding_pb2 as _embedding_pb2
 from modelmuxer.router.v1 import router_pb2 as _router_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -41,6 +42,8 @@ class RouterServiceStub:
     """Answers a chat whole."""
     StreamChat: _grpc.UnaryStreamMultiCallable[_chat_pb2.ChatRequest, _chat_pb2.ChatEvent]
     """Answers a chat as its tokens come."""
+    Embed: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]
+    """Turns texts into vectors. An operation id is kept in the ledger, but joins no calls: embedding again costs again."""
     CountTokens: _grpc.UnaryUnaryMultiCallable[_router_pb2.CountTokensRequest, _router_pb2.CountTokensResponse]
     """Counts the input tokens of a chat: by the provider where it offers that, estimated elsewhere."""
     Explain: _grpc.UnaryUnaryMultiCallable[_router_pb2.ExplainRequest, _router_pb2.ExplainResponse]
@@ -60,6 +63,8 @@ class RouterServiceAsyncStub(RouterServiceStub):
     """Answers a chat whole."""
     StreamChat: _aio.UnaryStreamMultiCallable[_chat_pb2.ChatRequest, _chat_pb2.ChatEvent]  # type: ignore[assignment]
     """Answers a chat as its tokens come."""
+    Embed: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]  # type: ignore[assignment]
+    """Turns texts into vectors. An operation id is kept in the ledger, but joins no calls: embedding again costs again."""
     CountTokens: _aio.UnaryUnaryMultiCallable[_router_pb2.CountTokensRequest, _router_pb2.CountTokensResponse]  # type: ignore[assignment]
     """Counts the input tokens of a chat: by the provider where it offers that, estimated elsewhere."""
     Explain: _aio.UnaryUnaryMultiCallable[_router_pb2.ExplainRequest, _router_pb2.ExplainResponse]  # type: ignore[assignment]
@@ -88,6 +93,14 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_pb2.ChatEvent], _abc.AsyncIterator[_chat_pb2.ChatEvent]]:
         """Answers a chat as its tokens come."""
+
+    @_abc_1.abstractmethod
+    def Embed(
+        self,
+        request: _embedding_pb2.EmbedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embedding_pb2.EmbedResponse, _abc.Awaitable[_embedding_pb2.EmbedResponse]]:
+        """Turns texts into vectors. An operation id is kept in the ledger, but joins no calls: embedding again costs again."""
 
     @_abc_1.abstractmethod
     def CountTokens(
