@@ -107,6 +107,12 @@ class App:
         self.stack.push_async_callback(channel.close)
         return channel
 
+    def plain_channel(self, target: str) -> grpc.aio.Channel:
+        """A channel of its own to one replica, without a tunnel, for a rare call. Whoever opens it closes it."""
+        return channels.MeshChannel(
+            channels.connect(target, self.settings.max_message_bytes), self.mesh_token, self.tracer
+        )
+
     def background(self, coroutine: Coroutine[Any, Any, object], name: str) -> "asyncio.Task[object]":
         """Runs a coroutine until the service stops. If it fails the service stops too, to be started afresh."""
         # In a context of its own: started by a call, it must not end with that call's deadline.

@@ -12,6 +12,7 @@ from modelmuxer.provider.v1.provider_pb2_grpc import ProviderServiceStub
 from modelmuxer.router.v1.router_pb2_grpc import add_RouterServiceServicer_to_server
 
 from services.router import http
+from services.router.cache_replicas import CacheReplicas
 from services.router.engine import Engine
 from services.router.flights import Flights
 from services.router.leases import Leases
@@ -66,6 +67,7 @@ async def build(settings: RouterSettings, app: App) -> None:
         live=live,
         cache=cache,
         flights=flights,
+        replicas=CacheReplicas(settings.cache_address, app.plain_channel),
         operations=operations,
         proxy=proxy,
         journal=journal,

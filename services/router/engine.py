@@ -16,8 +16,15 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import grpc
-from modelmuxer.accounting.v1.accounting_pb2 import SCOPE_CHAT, CacheHit, JournalRecord
-from modelmuxer.cache.v1.cache_pb2 import CacheKey, FillOpen, LookupRequest, LookupResponse
+from modelmuxer.accounting.v1.accounting_pb2 import SCOPE_ADMIN, SCOPE_CHAT, CacheHit, JournalRecord
+from modelmuxer.cache.v1.cache_pb2 import (
+    CacheKey,
+    FillOpen,
+    GetStatsResponse,
+    InvalidateRequest,
+    LookupRequest,
+    LookupResponse,
+)
 from modelmuxer.chat.v1.chat_pb2 import Attempt as AttemptRecord
 from modelmuxer.chat.v1.chat_pb2 import CacheInfo, ChatEvent, ChatRequest, ChatResponse, Started
 from modelmuxer.embedding.v1.embedding_pb2 import EmbedRequest, EmbedResponse
@@ -27,6 +34,7 @@ from modelmuxer.router.v1 import router_pb2
 from services.router import cacheability, listing, strategies
 from services.router.attempts import PROVIDER_WIDE, Attempt, Order, billing_context
 from services.router.cache_key import answer_digest, body_digest
+from services.router.cache_replicas import CacheReplicas
 from services.router.call import Call, deadline_in, mint_attempt_id
 from services.router.decisions import Decisions
 from services.router.embedder import Embedder
@@ -78,6 +86,7 @@ class Engine:
         live: LiveModels,
         cache: ResponseCache,
         flights: Flights,
+        replicas: CacheReplicas,
         operations: Operations,
         proxy: ProviderServiceAsyncStub,
         journal: Journal,
@@ -89,6 +98,7 @@ class Engine:
         self._live = live
         self._cache = cache
         self._flights = flights
+        self._replicas = replicas
         self._operations = operations
         self._proxy = proxy
         self._journal = journal
@@ -162,6 +172,16 @@ class Engine:
         """What the caller's key may name."""
         self._authorise(call)
         return listing.list_models(self._catalogue, self._live, call.principal.models)
+
+    async def invalidate_cache(self, call: Call, request: InvalidateRequest) -> None:
+        """Makes answers misses."""
+        _check_admin(call)
+        await self._replicas.invalidate(request)
+
+    async def cache_stats(self, call: Call) -> GetStatsResponse:
+        """What the cache keeps, and what it was asked."""
+        _check_admin(call)
+        return await self._replicas.stats()
 
     # --- the walk ---
 
@@ -542,6 +562,11 @@ class Engine:
         )
         with suppress(MeshError):
             self._journal.append(JournalRecord(attempt_id=mint_attempt_id(), cache_hit=hit))
+
+
+def _check_admin(call: Call) -> None:
+    if SCOPE_ADMIN not in call.principal.scopes:
+        raise MeshError(Reason.KEY_NOT_ALLOWED, "This call wants a key of admin scope.")
 
 
 def _order(walk: Walk, model: Model) -> Order:

@@ -11,6 +11,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -38,7 +39,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
 
 
 @asynccontextmanager
-async def callers(mesh: Mesh, *, warm: bool = True) -> AsyncIterator[list[Client]]:
+async def callers(mesh: Mesh) -> AsyncIterator[list[Client]]:
     """A client of each router."""
     async with AsyncExitStack() as stack:
         clients = [
@@ -46,7 +47,7 @@ async def callers(mesh: Mesh, *, warm: bool = True) -> AsyncIterator[list[Client
             for router in ROUTERS
         ]
         for number, client in enumerate(clients):
-            await eventually(lambda client=client, number=number: answers(client, f"Are you there? {number}"))
+            await eventually(partial(answers, client, f"Are you there? {number}"))
         yield clients
 
 
