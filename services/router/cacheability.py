@@ -36,14 +36,25 @@ class CachePlan:
     bypass: str = ""
     max_age: Duration | None = None
     ttl: Duration | None = None
+    stale: Duration | None = None
+    """How much older than max_age it may be, if a new one is made meanwhile."""
+    share: bool = False
+    """Whether a request that asks the same at the same time may have the same answer."""
     width: catalogue.CacheScope = "tenant"
     """Whom a kept answer may be given to."""
     tool_calls: bool = False
     """Whether an answer that calls tools may be kept."""
+    refusal_ttl: Duration | None = None
+    """How long a refusal may be kept, if it may."""
 
 
 def plan(
-    chat: ChatRequest, alias: Alias | None, *, enabled: bool, widest: catalogue.CacheScope = "tenant"
+    chat: ChatRequest,
+    alias: Alias | None,
+    *,
+    enabled: bool,
+    widest: catalogue.CacheScope = "tenant",
+    refusal_ttl_s: float = 0.0,
 ) -> CachePlan:
     """What the request, the alias and the settings allow."""
     control = chat.cache
@@ -56,13 +67,17 @@ def plan(
     allowed = CachePlan(
         look_up=True,
         store=True,
-        max_age=control.max_age if control.HasField("max_age") else None,
+        max_age=_max_age(control, alias),
         ttl=_ttl(control, alias),
+        stale=control.stale_while_revalidate if control.HasField("stale_while_revalidate") else None,
+        # A tool's call is an act of one caller; who wants only what is kept does not wait for what is made.
+        share=not chat.tools and not control.only_if_cached,
         width=_narrowest(widest, alias.cache_scope if alias is not None else "tenant", _WIDTHS.get(control.scope)),
+        refusal_ttl=_seconds(refusal_ttl_s) if refusal_ttl_s > 0 else None,
         tool_calls=control.cache_tool_calls or (alias is not None and alias.cache_tool_calls),
     )
     if control.no_cache:
-        return replace(allowed, look_up=False, bypass="the request says no_cache")
+        return replace(allowed, look_up=False, share=False, bypass="the request says no_cache")
     return allowed
 
 
@@ -70,12 +85,30 @@ def _narrowest(*widths: catalogue.CacheScope | None) -> catalogue.CacheScope:
     return next(width for width in _NARROWEST_FIRST if width in widths)
 
 
+def _max_age(control: CacheControl, alias: Alias | None) -> Duration | None:
+    """The shorter of the request's and the alias's time to live, beyond which answers are kept for those who take them
+    stale.
+    """
+    own = Duration(seconds=alias.cache_ttl_s) if alias is not None and alias.cache_ttl_s else None
+    if not control.HasField("max_age"):
+        return own
+    return control.max_age if own is None or control.max_age.ToNanoseconds() < own.ToNanoseconds() else own
+
+
 def _ttl(control: CacheControl, alias: Alias | None) -> Duration | None:
     """The shorter of the request's and the alias's."""
-    own = Duration(seconds=alias.cache_ttl_s) if alias is not None and alias.cache_ttl_s else None
+    own = None
+    if alias is not None and alias.cache_ttl_s:
+        own = Duration(seconds=alias.cache_ttl_s + control.stale_while_revalidate.seconds)
     if not control.HasField("ttl"):
         return own
     return control.ttl if own is None or control.ttl.ToNanoseconds() < own.ToNanoseconds() else own
+
+
+def _seconds(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromNanoseconds(round(seconds * 1e9))
+    return duration
 
 
 def storable(completed: Completed, allowed: CachePlan) -> bool:
@@ -86,7 +119,7 @@ def storable(completed: Completed, allowed: CachePlan) -> bool:
         return False
     reason = completed.finish_reason
     if reason == FinishReason.FINISH_REASON_REFUSAL:
-        return not completed.usage.server_tool_calls
+        return allowed.refusal_ttl is not None and not completed.usage.server_tool_calls
     if reason == FinishReason.FINISH_REASON_TOOL_USE or completed.usage.server_tool_calls:
         return allowed.tool_calls and (reason in _WHOLE or reason == FinishReason.FINISH_REASON_TOOL_USE)
     return reason in _WHOLE

@@ -43,6 +43,12 @@ class RouterSettings(ServiceSettings):
         maximum=60,
         help="how long a refusal that would come again is kept, in seconds; 0 keeps none",
     )
+    flight_wait_s: float = setting(
+        60.0,
+        env="FLIGHT_WAIT_S",
+        minimum=0.1,
+        help="how long a request waits for the first token of another one that asks the same; then it asks by itself",
+    )
     enable_routing_cache: bool = setting(
         True, env="ENABLE_ROUTING_CACHE", guide=True, help="keep the shortlist of each class of requests"
     )

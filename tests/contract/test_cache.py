@@ -153,8 +153,8 @@ async def test_a_refusal_is_kept_for_its_own_time_and_only_if_one_is_given(
         content=ANSWER.content, completed=chat_pb2.Completed(finish_reason=chat_pb2.FINISH_REASON_REFUSAL)
     )
 
-    async def kept(name: str, **times: Duration) -> bool:
-        opening = cache_pb2.FillOpen(key=key(name), answer=refusal, **times)
+    async def kept(name: str, refusal_ttl: Duration | None = None) -> bool:
+        opening = cache_pb2.FillOpen(key=key(name), answer=refusal, refusal_ttl=refusal_ttl)
         await cache.Fill(iter((cache_pb2.FillRequest(open=opening),)))
         return (await cache.Lookup(cache_pb2.LookupRequest(key=key(name)))).HasField("answer")
 

@@ -82,8 +82,15 @@ ALLOWED = plan(ChatRequest(), None, enabled=True)
 
 @pytest.mark.parametrize("reason", chat_pb2.FinishReason.values())
 def test_only_whole_answers_are_kept(reason: chat_pb2.FinishReason) -> None:
-    whole = {chat_pb2.FINISH_REASON_STOP, chat_pb2.FINISH_REASON_STOP_SEQUENCE, chat_pb2.FINISH_REASON_REFUSAL}
+    whole = {chat_pb2.FINISH_REASON_STOP, chat_pb2.FINISH_REASON_STOP_SEQUENCE}
     assert storable(Completed(finish_reason=reason), ALLOWED) == (reason in whole)
+
+
+def test_a_refusal_is_kept_only_where_the_operator_says_how_long() -> None:
+    refused = Completed(finish_reason=chat_pb2.FINISH_REASON_REFUSAL)
+    allowed = plan(ChatRequest(), None, enabled=True, refusal_ttl_s=2.5)
+    assert storable(refused, allowed)
+    assert allowed.refusal_ttl == Duration(seconds=2, nanos=500_000_000)
 
 
 @pytest.mark.parametrize("reason", chat_pb2.FinishReason.values())

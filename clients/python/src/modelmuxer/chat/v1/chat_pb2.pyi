@@ -385,13 +385,14 @@ class RoutingOptions(_message.Message):
     def __init__(self, strategy: _Optional[str] = ..., fallbacks: _Optional[_Iterable[str]] = ..., only_providers: _Optional[_Iterable[str]] = ..., exclude_providers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CacheControl(_message.Message):
-    __slots__ = ("no_store", "no_cache", "max_age", "only_if_cached", "ttl", "cache_sampled", "scope", "cache_tool_calls")
+    __slots__ = ("no_store", "no_cache", "max_age", "only_if_cached", "ttl", "cache_sampled", "stale_while_revalidate", "scope", "cache_tool_calls")
     NO_STORE_FIELD_NUMBER: _ClassVar[int]
     NO_CACHE_FIELD_NUMBER: _ClassVar[int]
     MAX_AGE_FIELD_NUMBER: _ClassVar[int]
     ONLY_IF_CACHED_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     CACHE_SAMPLED_FIELD_NUMBER: _ClassVar[int]
+    STALE_WHILE_REVALIDATE_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     CACHE_TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
     no_store: bool
@@ -400,9 +401,10 @@ class CacheControl(_message.Message):
     only_if_cached: bool
     ttl: _duration_pb2.Duration
     cache_sampled: bool
+    stale_while_revalidate: _duration_pb2.Duration
     scope: CacheScope
     cache_tool_calls: bool
-    def __init__(self, no_store: bool = ..., no_cache: bool = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., only_if_cached: bool = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cache_sampled: bool = ..., scope: _Optional[_Union[CacheScope, str]] = ..., cache_tool_calls: bool = ...) -> None: ...
+    def __init__(self, no_store: bool = ..., no_cache: bool = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., only_if_cached: bool = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cache_sampled: bool = ..., stale_while_revalidate: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., scope: _Optional[_Union[CacheScope, str]] = ..., cache_tool_calls: bool = ...) -> None: ...
 
 class ChatEvent(_message.Message):
     __slots__ = ("started", "block_start", "delta", "block_stop", "usage", "completed")
@@ -670,10 +672,14 @@ class CacheInfo(_message.Message):
         STATUS_MISS: _ClassVar[CacheInfo.Status]
         STATUS_EXACT: _ClassVar[CacheInfo.Status]
         STATUS_BYPASS: _ClassVar[CacheInfo.Status]
+        STATUS_COALESCED: _ClassVar[CacheInfo.Status]
+        STATUS_STALE: _ClassVar[CacheInfo.Status]
     STATUS_UNSPECIFIED: CacheInfo.Status
     STATUS_MISS: CacheInfo.Status
     STATUS_EXACT: CacheInfo.Status
     STATUS_BYPASS: CacheInfo.Status
+    STATUS_COALESCED: CacheInfo.Status
+    STATUS_STALE: CacheInfo.Status
     STATUS_FIELD_NUMBER: _ClassVar[int]
     AGE_FIELD_NUMBER: _ClassVar[int]
     SAVED_NANOS_FIELD_NUMBER: _ClassVar[int]
