@@ -102,10 +102,20 @@ class App:
 
     def channel(self, target: str) -> grpc.aio.Channel:
         """A channel to another service, closed on stop. Calls on it inherit the deadline of the call being served."""
-        connect = tunnel.connect if self.settings.mesh_transport == "tunnel" else channels.connect
-        channel = connect(target, self.settings.max_message_bytes)
+        size = self.settings.max_message_bytes
+        if self.settings.mesh_transport == "tunnel":
+            channel = channels.MeshChannel(tunnel.connect(target, size), self.mesh_token, self.tracer)
+        else:
+            homes = channels.homes(target, size)
+            channel = channels.MeshChannel(channels.connect(target, size), self.mesh_token, self.tracer, homes)
         self.stack.push_async_callback(channel.close)
-        return channels.MeshChannel(channel, self.mesh_token, self.tracer)
+        return channel
+
+    def plain_channel(self, target: str) -> grpc.aio.Channel:
+        """A channel of its own to one replica, without a tunnel, for a rare call. Whoever opens it closes it."""
+        return channels.MeshChannel(
+            channels.connect(target, self.settings.max_message_bytes), self.mesh_token, self.tracer
+        )
 
     def background(self, coroutine: Coroutine[Any, Any, object], name: str) -> "asyncio.Task[object]":
         """Runs a coroutine until the service stops. If it fails the service stops too, to be started afresh."""

@@ -7,6 +7,7 @@ their own. What is printed and written says what was measured, never what ought 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import multiprocessing
 import sys
@@ -14,22 +15,26 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 
-from tests.performance import hop, profiler, report
+from tests.faults import cache_faults
+from tests.performance import footprint, hop, profiler, report
 from tests.performance.collector import collecting
 from tests.performance.load import Load, Measured, grpc_callers, http_callers
 from tests.performance.suites import QUICK, SUITES, Case, Scale
 from tests.performance.targets import Target, targets
+from tests.stores.cache.servers import redis_server
 
 _HOP = "hop"  # one call's way between two processes: no mesh, no floor, its own pairs
+_CACHE = "cache"  # has more to tell than its cases
+_FAULTS = "cache-faults"  # Redis in every kind of trouble, under load
 _PROFILE = "profile"  # where the mesh's CPU goes: watched from outside, nothing beside it
-_KNOWN = [*SUITES, _HOP, _PROFILE]
+_KNOWN = [*SUITES, _HOP, _FAULTS, _PROFILE]
 _WARM_UP = 0.2  # of a turn
 _MOST = 0.99
 _RUN = {"http": http_callers.run, "grpc": grpc_callers.run}
@@ -90,17 +95,29 @@ def main() -> None:
     console = Console(stderr=True)
     seconds = 0.3 if arguments.quick else arguments.seconds
     scale = QUICK if arguments.quick else Scale()
-    suites = arguments.suites or [name for name in _KNOWN if name != _PROFILE]
+    suites = arguments.suites or [name for name in _KNOWN if name not in (_FAULTS, _PROFILE)]
     cases = [case for name in suites if name in SUITES for case in SUITES[name](scale)]
     metadata = report.metadata(seconds=seconds, tracing=arguments.tracing, transport=arguments.transport)
     environ = {"MODELMUXER_MESH_TRANSPORT": arguments.transport}
     rows: list[report.Row] = []
-    if cases:
-        with _bench(console, seconds, environ, tracing=arguments.tracing) as bench:
-            rows += _measured(console, cases, bench)
+    for redis in (False, True):
+        if own := [case for case in cases if case.redis == redis]:
+            with (
+                _redis(console) if redis else nullcontext(environ) as store,
+                _bench(console, seconds, {**environ, **store}, tracing=arguments.tracing) as bench,
+            ):
+                rows += _measured(console, own, bench)
     tracing = "tracing on" if arguments.tracing else "tracing off"
     title = f"{metadata['date']}, {metadata['cores']} cores, {arguments.transport}, {tracing}"
     shown = list(report.tables(rows, title=title)) if rows else []
+    if _CACHE in suites:
+        kept = [*footprint.round_trips(scale.cache_callers, seconds), *footprint.footprints(scale.entries)]
+        rows += kept
+        shown += report.lists(kept, title="Redis by itself, and the memory that kept answers take")
+    if _FAULTS in suites:
+        harmed = asyncio.run(cache_faults.measure(seconds))
+        rows += harmed
+        shown += report.lists(harmed, title="Redis in trouble: what callers notice")
     if _PROFILE in suites:
         with _bench(console, seconds, environ, tracing=arguments.tracing) as bench:
             console.print("Watching where the CPU goes")
@@ -116,6 +133,13 @@ def main() -> None:
     console.print(f"Written to {arguments.output}")
     if failed := [made for made in rows if made["errors"]]:
         sys.exit(f"{len(failed)} rows have errors, the first: {failed[0].get('first_error')}")
+
+
+@contextmanager
+def _redis(console: Console) -> Iterator[dict[str, str]]:
+    console.print("Starting Redis")
+    with redis_server() as server:
+        yield {"MODELMUXER_CACHE_STORE": "redis", "REDIS_URL": server.url}
 
 
 @contextmanager
