@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from modelmuxer.chat.v1 import chat_pb2
-from modelmuxer.chat.v1.chat_pb2 import CacheInfo, ChatEvent, ChatRequest, ChatResponse
+from modelmuxer.chat.v1.chat_pb2 import CacheControl, CacheInfo, ChatEvent, ChatRequest, ChatResponse
 from prometheus_client import REGISTRY
 
 from shared.errors import MeshError, Reason
@@ -30,6 +30,7 @@ from tests.contract.router_neighbours import (
     delta,
     failure,
     neighbourhood,
+    principal,
 )
 
 if TYPE_CHECKING:
@@ -243,3 +244,98 @@ async def test_followers_who_have_seen_nothing_go_on_after_a_leaders_own_error(t
     statuses = sorted(each.completed.cache.status for each in answers)
     assert statuses[0] == CacheInfo.STATUS_MISS
     assert len(town.proxy.requests) == 2
+
+
+async def test_what_may_not_be_cached_is_not_shared_and_no_tenant_joins_another(town: Neighbourhood) -> None:
+    town.accounting.principals["mm-bob"] = principal("other", "bob")
+    gate = asyncio.Event()
+    town.proxy.scripts[FIRST] = lambda _: [gate, *answer()]
+    alone = [
+        chat("alone", cache=CacheControl(no_store=True)),
+        chat("alone", cache=CacheControl(no_cache=True)),
+        chat("alone", temperature=0.7),
+        chat("alone", tools=[chat_pb2.Tool(name="act", parameters_json="{}")]),
+    ]
+    asked_twice = [ask(router, request) for request in alone for router in town.stubs[:2]]
+    walls = [ask(town.stubs[0], chat("wall")), ask(town.stubs[1], chat("wall"), secret="mm-bob")]
+    await asked(town, len(asked_twice) + len(walls))
+    gate.set()
+    answers = await asyncio.gather(*asked_twice, *walls)
+    assert all(each.completed.cost.nanos > 0 for each in answers)
+    assert CacheInfo.STATUS_COALESCED not in {each.completed.cache.status for each in answers}
+
+
+async def test_who_wants_only_what_is_kept_does_not_wait_for_what_is_made(town: Neighbourhood) -> None:
+    gates = Gates(town, "one")
+    leader = Stream(town.stubs[0], chat("in the making"))
+    await asked(town, 1)
+    hurried = chat("in the making", cache=CacheControl(only_if_cached=True))
+    for router in town.stubs[:2]:
+        with pytest.raises(grpc.aio.AioRpcError) as missing:
+            await ask(router, hurried)
+        assert MeshError.from_rpc(missing.value).reason == Reason.CACHE_MISS
+    gates.open_all()
+    await leader.end()
+
+
+async def test_a_follower_whose_deadline_passes_leaves_and_the_others_stay(town: Neighbourhood) -> None:
+    gates = Gates(town, "one ", "two")
+    before = shown_to_a_flight()
+    leader = Stream(town.stubs[0], chat("deadline"))
+    await asked(town, 1)
+    other = Stream(town.stubs[1], chat("deadline"))
+    for router in town.stubs[1:]:
+        with pytest.raises(grpc.aio.AioRpcError) as late:
+            await router.Chat(chat("deadline"), metadata=bearer(), timeout=0.5)
+        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await until(partial(followed, before + 2))
+    gates.open_all()
+    await asyncio.gather(leader.end(), other.end())
+    assert leader.text == other.text == "one two"
+    assert len(town.proxy.requests) == 1
+
+
+async def test_a_leader_with_a_short_deadline_does_not_cut_those_who_wait_longer(town: Neighbourhood) -> None:
+    gates = Gates(town, "one ", "two")
+    before = shown_to_a_flight()
+    leader = asyncio.ensure_future(town.stubs[0].Chat(chat("short"), metadata=bearer(), timeout=3))
+    await asked(town, 1)
+    others = [Stream(router, chat("short")) for router in town.stubs]
+    await until(partial(followed, before + 2))
+    with pytest.raises(grpc.aio.AioRpcError) as late:
+        await leader
+    assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    gates.open_all()
+    await asyncio.gather(*(other.end() for other in others))
+    assert {other.text for other in others} == {"one two"}
+    assert len(town.proxy.requests) == 1
+
+
+async def test_a_follower_waits_for_the_first_token_for_a_bounded_time(tmp_path: Path) -> None:
+    async with neighbourhood(tmp_path, routers=2, caches=1, FLIGHT_WAIT_S="0.5") as town:
+        await every_router_serves(town)
+        forever, before = asyncio.Event(), shown_to_a_flight()
+        town.proxy.scripts[FIRST] = lambda _: answer() if len(town.proxy.requests) > 1 else [forever]
+        leader = Stream(town.stubs[0], chat("never"))
+        await asked(town, 1)
+        follower = await ask(town.stubs[1], chat("never"))
+        assert shown_to_a_flight() > before
+        assert follower.completed.cache.status == CacheInfo.STATUS_MISS
+        leader.call.cancel()
+
+
+async def test_a_router_that_drains_makes_what_others_wait_for(town: Neighbourhood) -> None:
+    gates = Gates(town, "one ", "two")
+    before = shown_to_a_flight()
+    leader = Stream(town.stubs[0], chat("drain"))
+    await asked(town, 1)
+    follower = Stream(town.stubs[1], chat("drain"))
+    await until(partial(followed, before + 1))
+    gates.open(0)
+    await follower.until("one ")
+    leader.call.cancel()
+    stopping = asyncio.create_task(town.stop("router 0"))
+    gates.open_all()
+    await follower.end()
+    assert follower.text == "one two"
+    await stopping

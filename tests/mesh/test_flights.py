@@ -47,13 +47,14 @@ async def callers(mesh: Mesh) -> AsyncIterator[list[Client]]:
             for router in ROUTERS
         ]
         for number, client in enumerate(clients):
-            await eventually(partial(answers, client, f"Are you there? {number}"))
+            await eventually(partial(serves_hits, client, f"Are you there? {number}"))
         yield clients
 
 
-async def answers(client: Client, prompt: str) -> bool:
+async def serves_hits(client: Client, prompt: str) -> bool:
+    """Whether the router has its cache (again)."""
     try:
-        return bool((await client.chat(prompt)).content)
+        return (await client.chat(prompt)).completed.cache.status == CacheInfo.STATUS_EXACT
     except CallError:
         return False
 

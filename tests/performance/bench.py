@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tests.faults import cache_faults
-from tests.performance import footprint, hop, profiler, report
+from tests.performance import flights, footprint, hop, profiler, report
 from tests.performance.collector import collecting
 from tests.performance.load import Load, Measured, grpc_callers, http_callers
 from tests.performance.suites import QUICK, SUITES, Case, Scale
@@ -34,7 +34,8 @@ _HOP = "hop"  # one call's way between two processes: no mesh, no floor, its own
 _CACHE = "cache"  # has more to tell than its cases
 _FAULTS = "cache-faults"  # Redis in every kind of trouble, under load
 _PROFILE = "profile"  # where the mesh's CPU goes: watched from outside, nothing beside it
-_KNOWN = [*SUITES, _HOP, _FAULTS, _PROFILE]
+_FLIGHT = "flight"  # how many upstream calls become of many equal ones: a mesh of its own, of four routers
+_KNOWN = [*SUITES, _HOP, _FAULTS, _FLIGHT, _PROFILE]
 _WARM_UP = 0.2  # of a turn
 _MOST = 0.99
 _RUN = {"http": http_callers.run, "grpc": grpc_callers.run}
@@ -124,6 +125,10 @@ def main() -> None:
             row = profiler.measure(bench.targets["mesh"], bench.callers, seconds=2 * seconds, callers=scale.callers[-1])
         rows.append(row)
         shown += profiler.tables(row)
+    if _FLIGHT in suites:
+        made = flights.measure(flights.Plan(callers=(8,)) if arguments.quick else flights.Plan())
+        rows += made
+        shown.append(flights.table(made))
     if _HOP in suites:
         rows += hop.measure(
             hop.Plan(seconds=seconds, callers=(2,)) if arguments.quick else hop.Plan(seconds=seconds / 5)
