@@ -18,8 +18,9 @@ from services.accounting.policy_book import PolicyBook
 from services.accounting.service import AccountingServicer, AdminServicer
 from services.accounting.settings import AccountingSettings
 from services.accounting.stores import Store, StoreAway, StoreError
-from services.accounting.stores.mongodb import MongoStore
 from services.accounting.stores.mongodb.connection import Pool
+from services.accounting.stores.mongodb.store import MongoStore
+from services.accounting.stores.movers import check_complete
 from services.accounting.stores.sqlite import SqliteStore
 from services.accounting.sweeper import sweep
 from services.accounting.webhook import Webhook
@@ -65,10 +66,18 @@ async def build(settings: AccountingSettings, app: App) -> None:
 
 async def open_store(settings: AccountingSettings) -> Store:
     """The store that the settings name. Raises StartError."""
+    store: Store
     try:
         if settings.ledger_store == "mongodb":
-            return await MongoStore.open(settings.mongodb_url or "", _pool(settings))
-        return SqliteStore(settings.ledger_path)
+            store = await MongoStore.open(settings.mongodb_url or "", _pool(settings))
+        else:
+            store = SqliteStore(settings.ledger_path)
+        try:
+            await check_complete(store)
+        except BaseException:
+            await store.close()
+            raise
+        return store
     except StoreAway as error:
         raise StartError(str(error), passing=True) from None
     except StoreError as error:

@@ -70,6 +70,7 @@ PROVIDER_CONNECTIONS = Gauge(
 CACHE_LOOKUPS = Counter(names.CACHE_LOOKUPS, "Look-ups in the response cache, by result.", ("result",))
 CACHE_ENTRIES = Gauge(names.CACHE_ENTRIES, "Answers in the response cache.")
 CACHE_BYTES = Gauge(names.CACHE_BYTES, "Bytes in the response cache.")
+CACHE_FLIGHTS = Gauge(names.CACHE_FLIGHTS, "Answers in the making that others may follow.")
 CACHE_REMOVED = Counter(names.CACHE_REMOVED, "Answers that left the response cache, by why.", ("why",))
 CACHE_STORE_UP = Gauge(names.CACHE_STORE_UP, "Whether a Redis server is asked (1) or left alone (0).", ("server",))
 CACHE_STORE_CONNECTIONS = Gauge(names.CACHE_STORE_CONNECTIONS, "Most connections to each Redis server.", ("kind",))

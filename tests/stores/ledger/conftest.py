@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from services.accounting.stores import Store
-from services.accounting.stores.mongodb import MongoStore
 from services.accounting.stores.mongodb.connection import Pool
+from services.accounting.stores.mongodb.store import MongoStore
 from services.accounting.stores.sqlite import SqliteStore
 
 SMALL = Pool(smallest=0, largest=8, timeout_s=20)

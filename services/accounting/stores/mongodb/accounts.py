@@ -51,13 +51,7 @@ class Accounts:
 
     async def _set(self, standing: Document | None, after: Account) -> bool:
         """Writes an account, unless another one stands there by now."""
-        document = {
-            "_id": after.id,
-            "version": ObjectId(),
-            "ceiling": after.ceiling,
-            "forget_ns": after.forget_ns,
-            "account": after.to_document(),
-        }
+        document = document_of(after)
         if standing is None:
             try:
                 await retried(lambda: self._accounts.insert_one(document))
@@ -83,6 +77,17 @@ class Accounts:
             yield
         finally:
             lock.release()
+
+
+def document_of(account: Account) -> Document:
+    """An account as it is kept."""
+    return {
+        "_id": account.id,
+        "version": ObjectId(),
+        "ceiling": account.ceiling,
+        "forget_ns": account.forget_ns,
+        "account": account.to_document(),
+    }
 
 
 def _busy() -> MeshError:

@@ -46,6 +46,7 @@ DEFAULT_DATABASE = "modelmuxer"
 REPORT_TIMEOUT_S = 600.0
 """How long a report or an audit may read."""
 _REPORT_CONNECTIONS = 4
+DUPLICATE = 11000
 _AUTHENTICATION_FAILED = (13, 18)
 _DEADLOCKS = frozenset({112, 16908292})
 """Write conflicts, which mongod resolves by itself and DocumentDB reports."""
@@ -74,10 +75,10 @@ class Connections:
     and must not keep the others waiting."""
 
     def __init__(self, url: str, pool: Pool) -> None:
+        self.where = where(url)
         self._client = _client(url, pool, PoolMetrics("money"))
         reports = Pool(largest=_REPORT_CONNECTIONS, idle_s=pool.idle_s, wait_s=60.0, timeout_s=REPORT_TIMEOUT_S)
         self._reports = _client(url, reports, PoolMetrics("reports"))
-        self.where = where(url)
         self.money: Database = self._client.get_default_database(DEFAULT_DATABASE)
         self.reports: Database = self._reports.get_default_database(DEFAULT_DATABASE)
 

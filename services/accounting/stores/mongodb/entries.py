@@ -36,7 +36,7 @@ from services.accounting.audit import Auditor, Correction
 from services.accounting.ledger import Amounts, Attempt, Place
 from services.accounting.lines import Line, SumsKey, added, line_of
 from services.accounting.stores import EntryQuery, Spend, SpendQuery
-from services.accounting.stores.mongodb.connection import Connections, Document, is_deadlock, pause
+from services.accounting.stores.mongodb.connection import DUPLICATE, Connections, Document, is_deadlock, pause
 from services.accounting.stores.mongodb.hours import (
     AMOUNTS,
     NANOS_PER_HOUR,
@@ -59,7 +59,6 @@ _GROUPS: dict[SpendDimension, str] = {
     SPEND_DIMENSION_KEY: "key_id",
     SPEND_DIMENSION_PROVIDER: "provider",
 }
-_DUPLICATE = 11000
 _TRIES = 20
 _SWEEP = 500
 _YIELD_EVERY = 200
@@ -97,7 +96,7 @@ class Entries:
         abandoned = 0
         pending = {"state": ENTRY_STATE_PENDING, "created_ns": {"$lt": before_ns}}
         while found := await self._entries.find(pending).limit(_SWEEP).to_list():
-            attempts = [_attempt(document) for document in found]
+            attempts = [attempt_of(document) for document in found]
             await self._merge({attempt.id: replace(attempt, abandoned=True) for attempt in attempts}, now_ns)
             abandoned += len(found)
         return abandoned
@@ -118,7 +117,7 @@ class Entries:
                 {"created_ns": created_ns, "_id": {"$lt": attempt_id}},
             ]
         found = self._reports.find(match, _facts()).sort([("created_ns", -1), ("_id", -1)]).limit(query.limit)
-        return [ledger.entry(_attempt(document)) async for document in found]
+        return [ledger.entry(attempt_of(document)) async for document in found]
 
     async def spend(self, query: SpendQuery) -> list[Spend]:
         """Sums: hours that are rolled up from their documents, all else from the entries."""
@@ -227,7 +226,7 @@ class Entries:
                 result = await self._entries.bulk_write(list(kind.values()), ordered=False)
             except BulkWriteError as error:
                 failed = error.details["writeErrors"]
-                if any(each["code"] != _DUPLICATE and not is_deadlock(each["code"]) for each in failed):
+                if any(each["code"] != DUPLICATE and not is_deadlock(each["code"]) for each in failed):
                     raise
                 unsure += ids if kind is replacements else [ids[each["index"]] for each in failed]
                 continue
@@ -303,7 +302,8 @@ def _facts() -> Document:
     return dict.fromkeys(_FACTS, 1)
 
 
-def _attempt(document: Mapping[str, Any]) -> Attempt:
+def attempt_of(document: Mapping[str, Any]) -> Attempt:
+    """The facts of a document."""
     return Attempt(
         id=document["_id"],
         seen_ns=document["seen_ns"],
@@ -321,7 +321,7 @@ def _attempt(document: Mapping[str, Any]) -> Attempt:
 
 def _line(document: Mapping[str, Any]) -> Line:
     return Line(
-        attempt=_attempt(document),
+        attempt=attempt_of(document),
         created_ns=document["created_ns"],
         state=document["state"],
         tenant=document["tenant"],

@@ -26,7 +26,9 @@ class Keys:
 
     async def add(self, stored: StoredKey, actor: str, *, first: bool) -> bool:
         """Keeps a key."""
-        document = _document(stored, actor)
+        created_ns = stored.key.create_time.ToNanoseconds()
+        created = note(Change("key", stored.sha256), "create_key", stored.key.id, actor, created_ns)
+        document = document_of(stored, trail=[created])
         if first:
             try:  # of several that start at once, one makes the key
                 await self._meta.insert_one({"_id": _FIRST, "key": document})
@@ -43,14 +45,14 @@ class Keys:
     async def by_sha256(self, sha256: bytes) -> Key | None:
         """A key that is not revoked."""
         found = await self._keys.find_one({"_id": sha256, "revoked_ns": None}, {"key": 1, "revoked_ns": 1})
-        return _key(found) if found else None
+        return key_of(found) if found else None
 
     async def all(self, tenant: str, include_revoked: bool) -> list[Key]:
         """Keys, newest first."""
         match: Document = {"tenant": tenant} if tenant else {}
         if not include_revoked:
             match["revoked_ns"] = None
-        return [_key(each) async for each in self._keys.find(match).sort([("created_ns", -1), ("id", -1)])]
+        return [key_of(each) async for each in self._keys.find(match).sort([("created_ns", -1), ("id", -1)])]
 
     async def revoke(self, key_id: str, actor: str, now_ns: int) -> StoredKey | None:
         """The key, revoked; None if there is none."""
@@ -69,7 +71,7 @@ class Keys:
             revoked = await self._keys.find_one({"_id": standing["_id"]})
         else:
             await self._trail.settle(self._keys, standing["_id"], change)
-        return None if revoked is None else StoredKey(_key(revoked), revoked["_id"])
+        return None if revoked is None else StoredKey(key_of(revoked), revoked["_id"])
 
     async def finish(self, before_ns: int) -> None:
         """Tells and notes what was cut short."""
@@ -84,21 +86,22 @@ class Keys:
             await self._trail.settle(self._keys, document["_id"], noted)
 
 
-def _document(stored: StoredKey, actor: str) -> Document:
+def document_of(stored: StoredKey, trail: list[Document]) -> Document:
+    """A key as it is kept."""
     key = stored.key
-    created_ns = key.create_time.ToNanoseconds()
     return {
         "_id": stored.sha256,
         "id": key.id,
         "tenant": key.tenant,
-        "created_ns": created_ns,
-        "revoked_ns": None,
+        "created_ns": key.create_time.ToNanoseconds(),
+        "revoked_ns": key.revoke_time.ToNanoseconds() if key.HasField("revoke_time") else None,
         "key": key.SerializeToString(),
-        "trail": [note(Change("key", stored.sha256), "create_key", key.id, actor, created_ns)],
+        "trail": trail,
     }
 
 
-def _key(document: Mapping[str, Any]) -> Key:
+def key_of(document: Mapping[str, Any]) -> Key:
+    """The key of a document."""
     key = Key.FromString(document["key"])
     if document["revoked_ns"] is not None:
         key.revoke_time.FromNanoseconds(document["revoked_ns"])

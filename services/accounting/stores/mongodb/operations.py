@@ -9,7 +9,7 @@ from pymongo.errors import DuplicateKeyError
 
 from services.accounting import operations
 from services.accounting.operations import Answered, Busy, Granted, Operation
-from services.accounting.stores.mongodb.connection import Connections, pause, retried
+from services.accounting.stores.mongodb.connection import Connections, Document, pause, retried
 from shared.errors import MeshError, Reason
 
 _TRIES = 20
@@ -28,7 +28,7 @@ class Operations:
         """Claims an operation. Raises OperationMismatch."""
         for attempt in range(_TRIES):
             standing = await self._operations.find_one({"_id": _id(wanted.key_id, wanted.operation_id)})
-            verdict = operations.claim(_operation(standing), wanted, now_ns)
+            verdict = operations.claim(_standing(standing), wanted, now_ns)
             if not isinstance(verdict, Granted) or await self._set(standing, verdict.operation):
                 return verdict
             await pause(attempt)
@@ -41,7 +41,7 @@ class Operations:
             answer = None
         for attempt in range(_TRIES):
             standing = await self._operations.find_one({"_id": _id(key_id, operation_id)})
-            before = _operation(standing)
+            before = _standing(standing)
             after = operations.end(before, owner, answer, now_ns)
             if standing is None or after == before:
                 return
@@ -63,16 +63,7 @@ class Operations:
         return (await retried(lambda: self._operations.delete_one(as_it_was))).deleted_count > 0
 
     async def _set(self, standing: Mapping[str, Any] | None, each: Operation) -> bool:
-        document = {
-            "_id": _id(each.key_id, each.operation_id),
-            "version": ObjectId(),
-            "key_id": each.key_id,
-            "operation_id": each.operation_id,
-            "body_sha256": each.body_sha256,
-            "owner": each.owner,
-            "expires_ns": each.expires_ns,
-            "answer": each.answer,
-        }
+        document = document_of(each)
         if standing is None:
             try:
                 await retried(lambda: self._operations.insert_one(document))
@@ -88,9 +79,12 @@ def _id(key_id: str, operation_id: str) -> str:
     return f"{key_id}/{operation_id}"  # ids of keys hold no slash
 
 
-def _operation(document: Mapping[str, Any] | None) -> Operation | None:
-    if document is None:
-        return None
+def _standing(document: Mapping[str, Any] | None) -> Operation | None:
+    return None if document is None else operation_of(document)
+
+
+def operation_of(document: Mapping[str, Any]) -> Operation:
+    """The operation of a document."""
     return Operation(
         key_id=document["key_id"],
         operation_id=document["operation_id"],
@@ -99,6 +93,20 @@ def _operation(document: Mapping[str, Any] | None) -> Operation | None:
         expires_ns=document["expires_ns"],
         answer=document["answer"],
     )
+
+
+def document_of(each: Operation) -> Document:
+    """An operation as it is kept."""
+    return {
+        "_id": _id(each.key_id, each.operation_id),
+        "version": ObjectId(),
+        "key_id": each.key_id,
+        "operation_id": each.operation_id,
+        "body_sha256": each.body_sha256,
+        "owner": each.owner,
+        "expires_ns": each.expires_ns,
+        "answer": each.answer,
+    }
 
 
 def _busy() -> MeshError:

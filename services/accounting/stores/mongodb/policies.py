@@ -51,19 +51,19 @@ class Policies:
         if gone is None:
             return None
         await self._trail.settle(self._policies, id_, change)
-        return _record(gone)
+        return record_of(gone)
 
     async def all(self, kind: str, tenant: str | None) -> list[PolicyRecord]:
         """Policies of a kind, by id."""
         match: Document = {"kind": kind, "gone": False}
         if tenant is not None:
             match["tenant"] = {"$in": [tenant, ""]}
-        return [_record(each) async for each in self._policies.find(match).sort("id", 1)]
+        return [record_of(each) async for each in self._policies.find(match).sort("id", 1)]
 
     async def one(self, kind: str, policy_id: str) -> PolicyRecord | None:
         """One policy."""
         found = await self._policies.find_one({"_id": _id(kind, policy_id), "gone": False})
-        return _record(found) if found else None
+        return record_of(found) if found else None
 
     async def finish(self, before_ns: int) -> None:
         """Tells and notes what was cut short."""
@@ -79,7 +79,8 @@ def _id(kind: str, policy_id: str) -> str:
     return f"{kind}/{policy_id}"
 
 
-def _record(document: Mapping[str, Any]) -> PolicyRecord:
+def record_of(document: Mapping[str, Any]) -> PolicyRecord:
+    """The policy of a document."""
     return PolicyRecord(
         kind=document["kind"], id=document["id"], tenant=document["tenant"], document=document["document"]
     )
