@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tests.faults import cache_faults
-from tests.performance import flights, footprint, hop, profiler, report
+from tests.performance import flights, footprint, hop, money, profiler, report
 from tests.performance.collector import collecting
 from tests.performance.load import Load, Measured, grpc_callers, http_callers
 from tests.performance.suites import QUICK, SUITES, Case, Scale
@@ -35,7 +35,9 @@ _CACHE = "cache"  # has more to tell than its cases
 _FAULTS = "cache-faults"  # Redis in every kind of trouble, under load
 _PROFILE = "profile"  # where the mesh's CPU goes: watched from outside, nothing beside it
 _FLIGHT = "flight"  # how many upstream calls become of many equal ones: a mesh of its own, of four routers
-_KNOWN = [*SUITES, _HOP, _FAULTS, _FLIGHT, _PROFILE]
+_MONEY = "money"  # the ledger, budgets and leases on against off: two meshes of its own
+_KNOWN = [*SUITES, _HOP, _FAULTS, _FLIGHT, _PROFILE, _MONEY]
+_UNASKED = [name for name in _KNOWN if name not in (_FAULTS, _PROFILE, _MONEY)]
 _WARM_UP = 0.2  # of a turn
 _MOST = 0.99
 _RUN = {"http": http_callers.run, "grpc": grpc_callers.run}
@@ -96,7 +98,7 @@ def main() -> None:
     console = Console(stderr=True)
     seconds = 0.3 if arguments.quick else arguments.seconds
     scale = QUICK if arguments.quick else Scale()
-    suites = arguments.suites or [name for name in _KNOWN if name not in (_FAULTS, _PROFILE)]
+    suites = arguments.suites or _UNASKED
     cases = [case for name in suites if name in SUITES for case in SUITES[name](scale)]
     metadata = report.metadata(seconds=seconds, tracing=arguments.tracing, transport=arguments.transport)
     environ = {"MODELMUXER_MESH_TRANSPORT": arguments.transport}
@@ -129,6 +131,11 @@ def main() -> None:
         made = flights.measure(flights.Plan(callers=(8,)) if arguments.quick else flights.Plan())
         rows += made
         shown.append(flights.table(made))
+    if _MONEY in suites:
+        plan = money.Plan(seconds=seconds, callers=(4,), turns=1) if arguments.quick else money.Plan(seconds=seconds)
+        made = money.measure(plan)
+        rows += made
+        shown += report.tables(made, title=f"{title}; req/s of the mesh without a ledger")
     if _HOP in suites:
         rows += hop.measure(
             hop.Plan(seconds=seconds, callers=(2,)) if arguments.quick else hop.Plan(seconds=seconds / 5)
@@ -187,7 +194,10 @@ def _line(made: report.Row) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.performance", description=__doc__)
     parser.add_argument(
-        "suites", nargs="*", metavar="suite", help=f"which to run (default all but {_PROFILE}): {', '.join(_KNOWN)}"
+        "suites",
+        nargs="*",
+        metavar="suite",
+        help=f"which to run (default {', '.join(_UNASKED)}): {', '.join(_KNOWN)}",
     )
     parser.add_argument("--seconds", type=float, default=5.0, help="per case and target (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a third of a second each: shows that it runs, no more")
