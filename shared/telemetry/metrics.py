@@ -94,6 +94,11 @@ LEDGER_ENTRIES = Counter(names.LEDGER_ENTRIES, "Ledger entries written, by state
 BUDGET_THRESHOLDS = Counter(names.BUDGET_THRESHOLDS, "Thresholds that budgets reached, in percent.", ("percent",))
 CEILING_REFUSALS = Counter(names.CEILING_REFUSALS, "Calls that a budget or a limit had no room for.", ("unit",))
 LEASES_CLOSED_IN_DOUBT = Counter(names.LEASES_CLOSED_IN_DOUBT, "Leases that no router returned.")
+ADDED_TIME = Histogram(
+    names.ADDED_TIME, "What the mesh added to a call before a provider had it.", buckets=names.RPC_BUCKETS
+)
+SCALER_REPLICAS = Gauge(names.SCALER_REPLICAS, "Replicas that the scaler sees, by state.", ("service", "state"))
+SCALER_WANTED = Gauge(names.SCALER_WANTED, "Replicas that the scaler asks for.", ("service",))
 EVENT_LOOP_LAG = Histogram(names.EVENT_LOOP_LAG, "How late the event loop wakes.", buckets=names.LAG_BUCKETS)
 SPANS_DROPPED = Counter(names.SPANS_DROPPED, "Spans that could not be queued or exported.")
 BUILD_INFO = Gauge(names.BUILD_INFO, "Always 1; its labels say what runs.", ("service", "version"))

@@ -7,7 +7,7 @@ import sys
 from importlib.util import find_spec
 
 import click
-from modelmuxer.cli import audit, ceilings, chat, explain, keys, models, reconcile, spend
+from modelmuxer.cli import audit, ceilings, chat, explain, keys, models, reconcile, scale, spend
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,6 +28,6 @@ def up(arguments: tuple[str, ...]) -> None:
 
 for command in (
     *(chat.chat, explain.explain, models.models, spend.spend, reconcile.reconcile, audit.audit),
-    *(keys.keys, ceilings.budgets, ceilings.limits, ceilings.tenants),
+    *(keys.keys, ceilings.budgets, ceilings.limits, ceilings.tenants, scale.scale),
 ):
     mux.add_command(command)
