@@ -499,6 +499,8 @@ class Engine:
         order, reservation = await self._reserved(walk, _order(walk, model))
         if reservation is not None:
             walk.rate_limits, walk.warnings = reservation.rate_limits, reservation.warnings
+        if not walk.attempts:
+            metrics.ADDED_TIME.observe(time.monotonic() - walk.begun_s)
         return Attempt(order, self._proxy, self._journal, reservation)
 
     async def _reserved(self, walk: Walk, order: Order) -> tuple[Order, Reservation | None]:

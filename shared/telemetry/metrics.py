@@ -107,6 +107,11 @@ STORE_WAIT = Histogram(
 )
 STORE_WAIT_TIMEOUTS = Counter(names.STORE_WAIT_TIMEOUTS, "Calls that got no connection in time, by pool.", ("pool",))
 STORE_ERRORS = Counter(names.STORE_ERRORS, "What the ledger's database did not do, by the driver's error.", ("error",))
+ADDED_TIME = Histogram(
+    names.ADDED_TIME, "What the mesh added to a call before a provider had it.", buckets=names.RPC_BUCKETS
+)
+SCALER_REPLICAS = Gauge(names.SCALER_REPLICAS, "Replicas that the scaler sees, by state.", ("service", "state"))
+SCALER_WANTED = Gauge(names.SCALER_WANTED, "Replicas that the scaler asks for.", ("service",))
 EVENT_LOOP_LAG = Histogram(names.EVENT_LOOP_LAG, "How late the event loop wakes.", buckets=names.LAG_BUCKETS)
 SPANS_DROPPED = Counter(names.SPANS_DROPPED, "Spans that could not be queued or exported.")
 BUILD_INFO = Gauge(names.BUILD_INFO, "Always 1; its labels say what runs.", ("service", "version"))
