@@ -102,6 +102,7 @@ class Attempt:
         self.announced = True
         await self.journal.sync()
         self.written = True
+        metrics.ADDED_TIME.observe(time.monotonic() - self.began_s)
 
     def _check_lease(self) -> None:
         """A router that was stopped for long holds nothing any more, though it may think so when it wakes."""

@@ -38,7 +38,7 @@ from services.router.cache_replicas import CacheReplicas
 from services.router.call import Call, deadline_in, mint_attempt_id
 from services.router.decisions import Decisions
 from services.router.embedder import Embedder
-from services.router.flight import Flight, as_own, concerns_all
+from services.router.flight import Flight, as_own
 from services.router.flights import Flights, Work
 from services.router.leases import Reservation
 from services.router.observation import Observation, count_attempts
@@ -209,7 +209,7 @@ class Engine:
                     if share is None:
                         raise
                     own = as_own(error, call.request_id)
-                    if share.begun or concerns_all(own):
+                    if share.begun or cacheability.deterministic(own.reason):
                         raise own from None
                 finally:
                     flight.leave()
@@ -234,7 +234,7 @@ class Engine:
                     if flight.leader is walk:
                         raise
                     own = as_own(error, call.request_id)
-                    if concerns_all(own):
+                    if cacheability.deterministic(own.reason):
                         raise own from None
                 finally:
                     flight.leave()
@@ -499,6 +499,8 @@ class Engine:
         order, reservation = await self._reserved(walk, _order(walk, model))
         if reservation is not None:
             walk.rate_limits, walk.warnings = reservation.rate_limits, reservation.warnings
+        if not walk.attempts:
+            metrics.ADDED_TIME.observe(time.monotonic() - walk.begun_s)
         return Attempt(order, self._proxy, self._journal, reservation)
 
     async def _reserved(self, walk: Walk, order: Order) -> tuple[Order, Reservation | None]:

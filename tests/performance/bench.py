@@ -197,7 +197,7 @@ def _arguments() -> argparse.Namespace:
         "suites",
         nargs="*",
         metavar="suite",
-        help=f"which to run (default all but {_PROFILE} and {_MONEY}): {', '.join(_KNOWN)}",
+        help=f"which to run (default {', '.join(_UNASKED)}): {', '.join(_KNOWN)}",
     )
     parser.add_argument("--seconds", type=float, default=5.0, help="per case and target (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a third of a second each: shows that it runs, no more")

@@ -21,16 +21,21 @@ class Connection:
 
     router: str
     accounting: str
-    api_key: str
+    scaler: str
 
     @classmethod
     def from_environment(cls) -> Connection:
-        """Reads MODELMUXER_{ROUTER_ADDRESS,ACCOUNTING_ADDRESS,API_KEY}; without a key, takes the local mesh's."""
+        """Reads MODELMUXER_{ROUTER,ACCOUNTING,SCALER}_ADDRESS."""
         return cls(
             router=os.environ.get("MODELMUXER_ROUTER_ADDRESS", "127.0.0.1:50051"),
             accounting=os.environ.get("MODELMUXER_ACCOUNTING_ADDRESS", "127.0.0.1:50054"),
-            api_key=_api_key(),
+            scaler=os.environ.get("MODELMUXER_SCALER_ADDRESS", "127.0.0.1:50055"),
         )
+
+    @property
+    def api_key(self) -> str:
+        """MODELMUXER_API_KEY or, without it, the local mesh's key."""
+        return _api_key()
 
     def client(self) -> Client:
         """Opens the router."""
@@ -90,8 +95,10 @@ def sentence(error: CallError, connection: Connection) -> str:
     """Returns what to tell a person of a call that failed."""
     if error.code is grpc.StatusCode.UNAVAILABLE and not error.reason:
         return (
-            f"No mesh answers at {connection.router} (accounting: {connection.accounting}). "
-            "Start one with `mux up`, or set MODELMUXER_ROUTER_ADDRESS and MODELMUXER_ACCOUNTING_ADDRESS."
+            f"No mesh answers at {connection.router} (accounting: {connection.accounting}, scaler: "
+            f"{connection.scaler}). "
+            "Start one with `mux up` (the scaler by `python -m services.scaler`), or set MODELMUXER_ROUTER_ADDRESS, "
+            "MODELMUXER_ACCOUNTING_ADDRESS and MODELMUXER_SCALER_ADDRESS."
         )
     wait = f" Try again in {error.retry_after_s:.0f} s." if error.retry_after_s else ""
     reason = f" [{error.reason}]" if error.reason else ""
