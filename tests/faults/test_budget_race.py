@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -147,7 +148,17 @@ async def test_where_calls_cost_less_than_they_might_nearly_all_is_used_and_noth
 async def test_a_rate_holds_over_four_routers(tmp_path: Path, store: str) -> None:
     async with racing(tmp_path, store) as race:
         await race.limit(requests_per_minute=100)
-        ended = Counter(await asyncio.gather(*(race.call(number) for number in range(CALLERS))))
+        begun_s = time.monotonic()
+        ended = Counter[str]()
+
+        async def caller(number: int) -> None:
+            """Asks again, as long as the first call's minute lasts and there may be room."""
+            while time.monotonic() < begun_s + 50 and ended["OK"] < 100:
+                ended[(reason := await race.call(number))] += 1
+                if reason == "OK":
+                    return
+
+        await asyncio.gather(*(caller(number) for number in range(CALLERS)))
         assert set(ended) == {"OK", "RATE_LIMITED"}
         assert 95 <= ended["OK"] <= 100
 
