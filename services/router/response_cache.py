@@ -16,6 +16,7 @@ from modelmuxer.tunnel import KEY_METADATA
 
 from shared.breaker import Breaker
 from shared.limit import Limit
+from shared.telemetry import metrics
 
 if TYPE_CHECKING:
     from modelmuxer.cache.v1.cache_pb2_grpc import CacheServiceAsyncStub
@@ -44,7 +45,7 @@ class ResponseCache:
         if not self._breaker.allows(self._clock()):
             return LookupResponse()
         call = self._cache.Lookup(request, timeout=max(LONGEST_S, self._timeout_s), metadata=home(request.key))
-        limit = Limit(self._timeout_s, call.cancel)
+        limit, began_s = Limit(self._timeout_s, call.cancel), self._clock()
         try:
             found: LookupResponse = await call
         except grpc.aio.AioRpcError as error:
@@ -60,6 +61,7 @@ class ResponseCache:
             return None
         finally:
             limit.end()
+            metrics.CACHE_LOOKUP_DURATION.observe(self._clock() - began_s)
         self._breaker.succeeded()
         return found
 
