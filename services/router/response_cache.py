@@ -25,6 +25,7 @@ MAX_FILLS = 64
 # A look-up's time is counted in so many turns of our own loop, each an equal part of it: that the loop is late to look
 # does not tell that the cache is late to answer.
 TURNS = 4
+OVERDUE = 2.0  # so many times its time is our loop's doing, and says nothing of the cache
 LONGEST_S = 1.0
 
 log = logging.getLogger("modelmuxer.router")
@@ -94,24 +95,25 @@ class _Limit:
     def __init__(self, seconds: float, give_up: Callable[[], object]) -> None:
         self.reached = False
         self.late = False
-        """Our own loop was."""
+        """Our own loop was, more than anybody else."""
+        self._seconds = seconds
         self._turn_s = seconds / TURNS
         self._turns = 0
         self._give_up = give_up
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(self._turn_s, self._turn, self._loop.time() + self._turn_s)
+        self._began_s = self._loop.time()
+        self._timer = self._loop.call_later(self._turn_s, self._turn)
 
     def end(self) -> None:
         """Stops the clock."""
         self._timer.cancel()
 
-    def _turn(self, due_s: float) -> None:
-        now_s = self._loop.time()
-        self.late = self.late or now_s - due_s > self._turn_s
+    def _turn(self) -> None:
         self._turns += 1
         if self._turns < TURNS:
-            self._timer = self._loop.call_later(self._turn_s, self._turn, now_s + self._turn_s)
+            self._timer = self._loop.call_later(self._turn_s, self._turn)
         else:
+            self.late = self._loop.time() - self._began_s > OVERDUE * self._seconds
             self.reached = True
             self._give_up()
 
