@@ -48,6 +48,10 @@ class CachePlan:
     """How long a refusal may be kept, if it may."""
 
 
+UNASKED = CachePlan(look_up=True, store=True)
+"""What is allowed where nobody asks for more."""
+
+
 def plan(
     chat: ChatRequest,
     alias: Alias | None,
