@@ -60,7 +60,7 @@ TOOLS = {
             on_request=True,
             hint="`make tools TOOL=promtool` builds it, in some 20 minutes",
         ),
-        Tool("schemas", "v1.34.4-1", recipe="tests.tools.schemas", hint=GO),
+        Tool("schemas", "v1.34.4-2", recipe="tests.tools.schemas", hint=GO),
         Tool("wrk", "any", needed_by_tests=False, hint="install your system's package wrk; only `make bench` uses it"),
     )
 }
