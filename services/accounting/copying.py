@@ -15,7 +15,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelmuxer.accounting.v1.accounting_pb2 import AuditResponse, SpendDimension
+from modelmuxer.accounting.v1.accounting_pb2 import (
+    SPEND_DIMENSION_DAY,
+    SPEND_DIMENSION_KEY,
+    SPEND_DIMENSION_MODEL,
+    SPEND_DIMENSION_PROVIDER,
+    SPEND_DIMENSION_TENANT,
+    SPEND_DIMENSION_USER,
+    AuditResponse,
+)
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -34,6 +42,12 @@ Told = Callable[[str, int, int], None]
 
 _POOL = Pool(largest=4, timeout_s=60.0)
 _SOON_NS = 60 * 1_000_000_000
+
+
+_DIMENSIONS = (
+    *(SPEND_DIMENSION_TENANT, SPEND_DIMENSION_USER, SPEND_DIMENSION_KEY, SPEND_DIMENSION_MODEL),
+    *(SPEND_DIMENSION_PROVIDER, SPEND_DIMENSION_DAY),
+)
 
 
 class CopyError(Exception):
@@ -109,7 +123,7 @@ async def _verified(source: Side, target: Side, told: Told) -> Copied:
             )
         counts[part] = ours[0]
     told("sums", 0, 2)
-    by_all = SpendQuery(group_by=tuple(value for _, value in SpendDimension.items()[1:]))
+    by_all = SpendQuery(group_by=_DIMENSIONS)
     sums = await source.store.spend(by_all)
     if sums != await target.store.spend(by_all):
         raise CopyError(
