@@ -29,7 +29,7 @@ lint: $(READY) ## style, types, contracts, stubs
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/buf lint
-	$(BIN)/buf format -d --exit-code
+	$(BIN)/buf format -d --exit-code --exclude-path protos/keda
 	$(BIN)/buf breaking --against $(PROTO_BASELINE)
 	$(BIN)/python clients/python/generate.py --check
 	$(BIN)/python charts/values_table.py --check
@@ -37,7 +37,7 @@ lint: $(READY) ## style, types, contracts, stubs
 format: $(READY) ## put code and contracts into shape
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
-	$(BIN)/buf format -w
+	$(BIN)/buf format -w --exclude-path protos/keda
 
 generate: $(READY) ## rewrite the generated stubs and the chart's table of values
 	$(BIN)/python clients/python/generate.py

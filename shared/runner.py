@@ -25,7 +25,7 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 import uvloop
 
-from shared import channels, health, interceptors, reflection, tunnel
+from shared import channels, health, interceptors, load, reflection, tunnel
 from shared.admission import Slots
 from shared.interceptors import Registry
 from shared.lockfile import Locked
@@ -70,6 +70,7 @@ class App:
         self.mesh_token = mesh_token(settings.mesh_token, settings.home)
         self.health = health.Health()
         self.slots = Slots(settings.worker_connections, self._has_room)
+        self.load = load.Load(self.slots)
         metrics.RPC_SERVER_ACTIVE.set_function(lambda: self.slots.taken)
         self.stack = AsyncExitStack()
         self.draining = asyncio.Event()
@@ -102,10 +103,20 @@ class App:
 
     def channel(self, target: str) -> grpc.aio.Channel:
         """A channel to another service, closed on stop. Calls on it inherit the deadline of the call being served."""
-        connect = tunnel.connect if self.settings.mesh_transport == "tunnel" else channels.connect
-        channel = connect(target, self.settings.max_message_bytes)
+        size = self.settings.max_message_bytes
+        if self.settings.mesh_transport == "tunnel":
+            channel = channels.MeshChannel(tunnel.connect(target, size), self.mesh_token, self.tracer)
+        else:
+            homes = channels.homes(target, size)
+            channel = channels.MeshChannel(channels.connect(target, size), self.mesh_token, self.tracer, homes)
         self.stack.push_async_callback(channel.close)
-        return channels.MeshChannel(channel, self.mesh_token, self.tracer)
+        return channel
+
+    def plain_channel(self, target: str) -> grpc.aio.Channel:
+        """A channel of its own to one replica, without a tunnel, for a rare call. Whoever opens it closes it."""
+        return channels.MeshChannel(
+            channels.connect(target, self.settings.max_message_bytes), self.mesh_token, self.tracer
+        )
 
     def background(self, coroutine: Coroutine[Any, Any, object], name: str) -> "asyncio.Task[object]":
         """Runs a coroutine until the service stops. If it fails the service stops too, to be started afresh."""
@@ -188,6 +199,7 @@ async def running(name: str, settings: S, build: Build[S]) -> AsyncIterator[App]
             app.stack.push_async_callback(tracer.stop)
         await _open_metrics(app)
         app.background(metrics.watch_event_loop(), "event loop lag")
+        app.background(app.load.watch(), "load")
         await build(settings, app)
         server.add_generic_rpc_handlers(_handlers(app))
         mesh_tunnel = tunnel.servicer(
@@ -209,11 +221,13 @@ async def running(name: str, settings: S, build: Build[S]) -> AsyncIterator[App]
 
 
 def _handlers(app: App) -> list[grpc.GenericRpcHandler]:
-    """Everything that the server serves. Health and reflection are open to all and take no slot."""
+    """Everything that the server serves. Health, load and reflection are open to all and take no slot."""
     open_to_all = Registry([interceptors.errors])
     open_to_all.wrap(health.SERVICE, app.health.methods(), public=True)
+    open_to_all.wrap(load.SERVICE, app.load.methods(), public=True)
     if app.settings.reflection:
-        open_to_all.wrap(reflection.SERVICE, reflection.methods([*app.services, health.SERVICE]), public=True)
+        told = [*app.services, health.SERVICE, load.SERVICE]
+        open_to_all.wrap(reflection.SERVICE, reflection.methods(told), public=True)
     return [*app.registry.handlers, *open_to_all.handlers]
 
 
@@ -288,6 +302,7 @@ async def _open_metrics(app: App) -> None:
 
 async def _drain(app: App, server: grpc.aio.Server) -> None:
     app.draining.set()
+    app.load.drain()  # first: who hears that it is not ready shall know why
     app.health.drain()
     await _unless_hurried(app, asyncio.sleep(app.settings.drain_wait_s))
     for callback in reversed(app.drains):

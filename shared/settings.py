@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 PREFIX = "MODELMUXER_"
-PORTS = {"router": 50051, "provider_proxy": 50052, "cache": 50053, "accounting": 50054}
+PORTS = {"router": 50051, "provider_proxy": 50052, "cache": 50053, "accounting": 50054, "scaler": 50055}
 MASK = "********"
 
 # Settings of the Performance Guide that no part of this release could obey: the values that ask for nothing, and what
@@ -32,15 +32,12 @@ MEANINGLESS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "ENABLE_REQUEST_BATCHING": (("false",), "this release batches no requests; set it to false or unset it"),
     "BATCH_SIZE": ((), "this release batches no requests; unset it"),
     "BATCH_TIMEOUT": ((), "this release batches no requests; unset it"),
-    "CPU_SCALE_UP_THRESHOLD": ((), "this release does not scale by itself; set it where you deploy replicas"),
-    "MEMORY_SCALE_UP_THRESHOLD": ((), "this release does not scale by itself; set it where you deploy replicas"),
-    "RESPONSE_TIME_THRESHOLD": ((), "this release does not scale by itself; set it where you deploy replicas"),
 }
 
 # MODELMUXER_ variables that something other than a service's settings reads.
 READ_ELSEWHERE = frozenset(
     f"MODELMUXER_{name}"
-    for name in ("API_KEY", "ADDRESS", "ROUTER_ADDRESS", "CONFIG", "SIMULATOR_URL", "SIMULATOR_PORT")
+    for name in ("API_KEY", "ADDRESS", "ROUTER_ADDRESS", "SCALER_ADDRESS", "CONFIG", "SIMULATOR_URL", "SIMULATOR_PORT")
 )
 
 # What Kubernetes puts into every container beside a Service that is called modelmuxer-….

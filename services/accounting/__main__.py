@@ -23,6 +23,7 @@ from services.accounting.stores.mongodb.store import MongoStore
 from services.accounting.stores.movers import check_complete
 from services.accounting.stores.sqlite import SqliteStore
 from services.accounting.sweeper import sweep
+from services.accounting.webhook import Webhook
 from shared.runner import App, StartError, main
 
 log = logging.getLogger("modelmuxer.accounting")
@@ -34,11 +35,21 @@ async def build(settings: AccountingSettings, app: App) -> None:
     app.stack.push_async_callback(store.close)
     await make_first_key(store, settings)
     access, changes = Access(store, app.from_mesh), PolicyChanges()
-    # An attempt is given up at the first sweep after its time.
-    longest_call_s = settings.pending_timeout_s + 2 * settings.sweep_interval_s
+    # An attempt is given up at the first sweep after its time, a lease at the first after its last call.
+    longest_call_s = max(settings.pending_timeout_s, settings.longest_call_s) + 2 * settings.sweep_interval_s
     claims = Claims(store, time.time_ns)
     book = PolicyBook(store, changes)
-    lending = Lending(store, changes, ttl_s=settings.lease_ttl_s, longest_call_s=settings.longest_call_s)
+    webhook = None
+    if settings.budget_webhook_url:
+        webhook = Webhook(store, settings.budget_webhook_url, settings.budget_webhook_secret)
+        app.background(webhook.run(), "webhook")
+    lending = Lending(
+        store,
+        changes,
+        ttl_s=settings.lease_ttl_s,
+        longest_call_s=settings.longest_call_s,
+        notify=webhook.notify if webhook else None,
+    )
     accounting = AccountingServicer(store, access, claims, changes, book, lending, longest_call_s=longest_call_s)
     admin = AdminServicer(store, access, changes, book)
     # Registered as public: each method asks for the mesh token, or for it or an admin's key.

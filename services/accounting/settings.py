@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from services.accounting.signature import signing_key
 from shared.settings import ServiceSettings, setting
+
+_MIN_SECRET_BYTES = 24  # what Standard Webhooks asks for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +59,19 @@ class AccountingSettings(ServiceSettings):
         help="how long a call may last; a lease that was not returned stays in doubt so long after it has expired",
     )
 
+    budget_webhook_url: str = setting(
+        "", env="BUDGET_WEBHOOK_URL", help="where thresholds that budgets reach are posted; nowhere if unset"
+    )
+    budget_webhook_secret: str = setting(
+        "", env="BUDGET_WEBHOOK_SECRET", secret=True, help="what these posts are signed with (Standard Webhooks)"
+    )
+
     def check(self) -> Iterator[str]:
         yield from super().check()
+        yield from self._store_problems()
+        yield from self._webhook_problems()
+
+    def _store_problems(self) -> Iterator[str]:
         if self.ledger_store == "mongodb":
             if not self.mongodb_url:
                 yield "MONGODB_URL is not set although MODELMUXER_LEDGER_STORE=mongodb: set it to the server's URL"
@@ -71,6 +85,19 @@ class AccountingSettings(ServiceSettings):
             if self.is_given(name):
                 told = f"{name.upper()} is set, but the ledger is kept in SQLite"
                 yield f"{told}: set MODELMUXER_LEDGER_STORE=mongodb, or unset it"
+
+    def _webhook_problems(self) -> Iterator[str]:
+        if not self.budget_webhook_url:
+            return
+        if not self.budget_webhook_url.startswith(("https://", "http://")):
+            yield "MODELMUXER_BUDGET_WEBHOOK_URL has to begin with https:// or http://"
+        try:
+            weak = len(signing_key(self.budget_webhook_secret)) < _MIN_SECRET_BYTES
+        except ValueError as error:
+            yield f"MODELMUXER_BUDGET_WEBHOOK_SECRET cannot be used: {error}"
+            return
+        if weak:
+            yield f"MODELMUXER_BUDGET_WEBHOOK_SECRET has to be set, to at least {_MIN_SECRET_BYTES} random bytes"
 
     @property
     def ledger_path(self) -> Path:

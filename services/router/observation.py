@@ -42,7 +42,6 @@ class Observation:
             return
         if word := cache_word(walk.cache):
             metrics.CACHE_OUTCOMES.labels(word).inc()
-        count_attempts(walk.attempts)
         if self._span is not None and self._span.is_recording():
             self._describe(self._span, walk)
 

@@ -70,6 +70,7 @@ PROVIDER_CONNECTIONS = Gauge(
 CACHE_LOOKUPS = Counter(names.CACHE_LOOKUPS, "Look-ups in the response cache, by result.", ("result",))
 CACHE_ENTRIES = Gauge(names.CACHE_ENTRIES, "Answers in the response cache.")
 CACHE_BYTES = Gauge(names.CACHE_BYTES, "Bytes in the response cache.")
+CACHE_FLIGHTS = Gauge(names.CACHE_FLIGHTS, "Answers in the making that others may follow.")
 CACHE_REMOVED = Counter(names.CACHE_REMOVED, "Answers that left the response cache, by why.", ("why",))
 CACHE_STORE_UP = Gauge(names.CACHE_STORE_UP, "Whether a Redis server is asked (1) or left alone (0).", ("server",))
 CACHE_STORE_CONNECTIONS = Gauge(names.CACHE_STORE_CONNECTIONS, "Most connections to each Redis server.", ("kind",))
@@ -92,6 +93,8 @@ JOURNAL_REFUSED = Counter(names.JOURNAL_REFUSED, "Records that the journal had n
 JOURNAL_DAMAGED = Counter(names.JOURNAL_DAMAGED, "Bytes of the journal that were no record and were set aside.")
 LEDGER_ENTRIES = Counter(names.LEDGER_ENTRIES, "Ledger entries written, by state.", ("state",))
 BUDGET_THRESHOLDS = Counter(names.BUDGET_THRESHOLDS, "Thresholds that budgets reached, in percent.", ("percent",))
+WEBHOOK_DELIVERIES = Counter(names.WEBHOOK_DELIVERIES, "Tries to tell budgets' webhook, by outcome.", ("outcome",))
+UNRESERVED_CALLS = Counter(names.UNRESERVED_CALLS, "Attempts that no budget could be asked for, as a policy says.")
 CEILING_REFUSALS = Counter(names.CEILING_REFUSALS, "Calls that a budget or a limit had no room for.", ("unit",))
 LEASES_CLOSED_IN_DOUBT = Counter(names.LEASES_CLOSED_IN_DOUBT, "Leases that no router returned.")
 STORE_CONNECTIONS = Gauge(
@@ -104,6 +107,11 @@ STORE_WAIT = Histogram(
 )
 STORE_WAIT_TIMEOUTS = Counter(names.STORE_WAIT_TIMEOUTS, "Calls that got no connection in time, by pool.", ("pool",))
 STORE_ERRORS = Counter(names.STORE_ERRORS, "What the ledger's database did not do, by the driver's error.", ("error",))
+ADDED_TIME = Histogram(
+    names.ADDED_TIME, "What the mesh added to a call before a provider had it.", buckets=names.RPC_BUCKETS
+)
+SCALER_REPLICAS = Gauge(names.SCALER_REPLICAS, "Replicas that the scaler sees, by state.", ("service", "state"))
+SCALER_WANTED = Gauge(names.SCALER_WANTED, "Replicas that the scaler asks for.", ("service",))
 EVENT_LOOP_LAG = Histogram(names.EVENT_LOOP_LAG, "How late the event loop wakes.", buckets=names.LAG_BUCKETS)
 SPANS_DROPPED = Counter(names.SPANS_DROPPED, "Spans that could not be queued or exported.")
 BUILD_INFO = Gauge(names.BUILD_INFO, "Always 1; its labels say what runs.", ("service", "version"))

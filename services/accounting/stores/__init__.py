@@ -153,8 +153,8 @@ class Store(Protocol):
         """What the ledger says was spent on a lease, nano-dollars: the sum over the attempts whose billing context
         names it in `holds`, each at its cost, or at what is held of it while it is pending."""
 
-    async def account_spend(self, account_id: str) -> int:
-        """The same over all attempts whose billing context names the account."""
+    async def account_spend(self, account_id: str, besides: Sequence[str] = ()) -> int:
+        """The same over all attempts whose billing context names the account, on other leases than those."""
 
     async def settled(self, attempt_ids: Sequence[str]) -> dict[str, int]:
         """Of these attempts, those that have ended (are in the ledger and not pending), with their cost."""

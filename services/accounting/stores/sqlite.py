@@ -292,8 +292,8 @@ class SqliteStore:
     async def lease_spend(self, lease_id: str) -> int:
         return await self.read(lambda db: _held_spend(db, "lease_id", lease_id))
 
-    async def account_spend(self, account_id: str) -> int:
-        return await self.read(lambda db: _held_spend(db, "account", account_id))
+    async def account_spend(self, account_id: str, besides: Sequence[str] = ()) -> int:
+        return await self.read(lambda db: _held_spend(db, "account", account_id, besides))
 
     async def settled(self, attempt_ids: Sequence[str]) -> dict[str, int]:
         return await self.read(lambda db: _settled(db, list(attempt_ids)))
@@ -764,12 +764,13 @@ def _accounts(db: Connection, ceilings: Sequence[str] | None) -> list[Account]:
     return [Account.from_document(json.loads(document)) for (document,) in rows]
 
 
-def _held_spend(db: Connection, column: str, value: str) -> int:
+def _held_spend(db: Connection, column: str, value: str, besides: Sequence[str] = ()) -> int:
     select = (
         f"SELECT SUM(CASE state WHEN {ENTRY_STATE_PENDING} THEN held_nanos ELSE cost_nanos END) "  # noqa: S608
-        f"FROM holds JOIN entries USING (attempt_id) WHERE holds.{column} = ?"
+        f"FROM holds JOIN entries USING (attempt_id) WHERE holds.{column} = ?1 "
+        "AND lease_id NOT IN (SELECT value FROM json_each(?2))"
     )
-    (spent,) = db.execute(select, (value,)).fetchone()
+    (spent,) = db.execute(select, (value, json.dumps(list(besides)))).fetchone()
     return spent or 0
 
 

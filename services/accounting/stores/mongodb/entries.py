@@ -158,15 +158,15 @@ class Entries:
                 auditor.sum(key, amounts)
         auditor.counts["rejected"] = await self._rejected.count_documents({})
 
-    async def held_spend(self, field: str, value: str) -> int:
-        """What was spent on a lease or an account, named by a field of holds."""
+    async def held_spend(self, field: str, value: str, besides: Sequence[str] = ()) -> int:
+        """What was spent on a lease or an account, named by a field of holds, but on none of those leases."""
         held = {f"holds.{field}": value}
         spent = {"$cond": [{"$eq": ["$state", ENTRY_STATE_PENDING]}, "$holds.held_nanos", "$cost_nanos"]}
         pipeline: list[Mapping[str, Any]] = [
             {"$match": held},
             {"$project": {"state": 1, "cost_nanos": 1, "holds": 1}},
             {"$unwind": "$holds"},
-            {"$match": held},
+            {"$match": {"holds.lease_id": {"$nin": list(besides)}, **held}},
             {"$group": {"_id": None, "spent": {"$sum": spent}}},
         ]
         found = await (await self._reports.aggregate(pipeline)).to_list()

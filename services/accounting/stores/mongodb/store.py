@@ -157,8 +157,8 @@ class MongoStore:
         return await self._entries.held_spend("lease_id", lease_id)
 
     @translated
-    async def account_spend(self, account_id: str) -> int:
-        return await self._entries.held_spend("account", account_id)
+    async def account_spend(self, account_id: str, besides: Sequence[str] = ()) -> int:
+        return await self._entries.held_spend("account", account_id, besides)
 
     @translated
     async def settled(self, attempt_ids: Sequence[str]) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import click
-from modelmuxer.cli import audit, ceilings, chat, explain, keys, ledger, models, reconcile, spend
+from modelmuxer.cli import audit, cache, callers, ceilings, chat, explain, keys, ledger, models, reconcile, scale, spend
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -20,6 +20,7 @@ def up(arguments: tuple[str, ...]) -> None:
 
 for command in (
     *(chat.chat, explain.explain, models.models, spend.spend, reconcile.reconcile, audit.audit),
-    *(ledger.ledger, keys.keys, ceilings.budgets, ceilings.limits, ceilings.tenants),
+    *(ledger.ledger, keys.keys, ceilings.budgets, ceilings.limits, cache.cache, scale.scale),
+    *(callers.tenants, callers.teams, callers.users, callers.policies),
 ):
     mux.add_command(command)
