@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from services.__main__ import read_replicas
+from services.accounting.keys import first_secret
 from services.accounting.settings import AccountingSettings
 from services.supervisor import StartError
 from shared.settings import MASK, SettingsError
@@ -65,3 +68,15 @@ def test_a_server_that_does_not_answer_is_named_and_may_be_tried_again(tmp_path:
     assert "set MONGODB_URL" in done.stderr
     assert "secret" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_all_who_start_at_once_on_one_folder_find_the_same_first_secret(tmp_path: Path) -> None:
+    begin = threading.Barrier(8)
+
+    def start(_: int) -> str:
+        begin.wait()
+        return first_secret(tmp_path / "key")
+
+    with ThreadPoolExecutor(8) as threads:
+        secrets = set(threads.map(start, range(8)))
+    assert secrets == {(tmp_path / "key").read_text().strip()}
