@@ -48,6 +48,10 @@ class CachePlan:
     """How long a refusal may be kept, if it may."""
 
 
+UNASKED = CachePlan(look_up=True, store=True)
+"""What is allowed where nobody asks for more."""
+
+
 def plan(
     chat: ChatRequest,
     alias: Alias | None,
@@ -64,6 +68,7 @@ def plan(
         return CachePlan(look_up=False, store=False, bypass="the request says no_store")
     if chat.temperature > 0 and not (control.cache_sampled or (alias is not None and alias.cache_sampled)):
         return CachePlan(look_up=False, store=False, bypass=f"the temperature is set to {chat.temperature:g}")
+    tool_calls = control.cache_tool_calls or (alias is not None and alias.cache_tool_calls)
     allowed = CachePlan(
         look_up=True,
         store=True,
@@ -71,10 +76,10 @@ def plan(
         ttl=_ttl(control, alias),
         stale=control.stale_while_revalidate if control.HasField("stale_while_revalidate") else None,
         # A tool's call is an act of one caller; who wants only what is kept does not wait for what is made.
-        share=not chat.tools and not control.only_if_cached,
+        share=(tool_calls or not chat.tools) and not control.only_if_cached,
         width=_narrowest(widest, alias.cache_scope if alias is not None else "tenant", _WIDTHS.get(control.scope)),
         refusal_ttl=_seconds(refusal_ttl_s) if refusal_ttl_s > 0 else None,
-        tool_calls=control.cache_tool_calls or (alias is not None and alias.cache_tool_calls),
+        tool_calls=tool_calls,
     )
     if control.no_cache:
         return replace(allowed, look_up=False, share=False, bypass="the request says no_cache")

@@ -38,7 +38,7 @@ from services.router.cache_replicas import CacheReplicas
 from services.router.call import Call, deadline_in, mint_attempt_id
 from services.router.decisions import Decisions
 from services.router.embedder import Embedder
-from services.router.flight import Flight, as_own, concerns_all
+from services.router.flight import Flight, as_own
 from services.router.flights import Flights, Work
 from services.router.leases import Reservation
 from services.router.observation import Observation, count_attempts
@@ -209,7 +209,7 @@ class Engine:
                     if share is None:
                         raise
                     own = as_own(error, call.request_id)
-                    if share.begun or concerns_all(own):
+                    if share.begun or cacheability.deterministic(own.reason):
                         raise own from None
                 finally:
                     flight.leave()
@@ -234,7 +234,7 @@ class Engine:
                     if flight.leader is walk:
                         raise
                     own = as_own(error, call.request_id)
-                    if concerns_all(own):
+                    if cacheability.deterministic(own.reason):
                         raise own from None
                 finally:
                     flight.leave()

@@ -17,18 +17,6 @@ from shared.transcript import replay
 
 Events = AsyncGenerator[ChatEvent, None]
 
-# Errors of a leader that each of its followers would meet too: their requests are equal in all that a provider sees.
-_DETERMINISTIC = frozenset(
-    {
-        Reason.MALFORMED_REQUEST,
-        Reason.UNSUPPORTED_FEATURE,
-        Reason.CONTEXT_TOO_LONG,
-        Reason.REQUEST_TOO_LARGE,
-        Reason.CONTENT_POLICY,
-        Reason.PROVIDER_INVALID_REQUEST,
-    }
-)
-
 
 class Flight:
     """Events or a whole answer, for any number of members, each from the beginning."""
@@ -161,8 +149,3 @@ def as_own(error: MeshError, request_id: str) -> MeshError:
     if "request_id" in own.metadata:
         own.metadata["request_id"] = request_id
     return own
-
-
-def concerns_all(error: MeshError) -> bool:
-    """Whether each follower would meet the leader's error, too."""
-    return error.reason in _DETERMINISTIC

@@ -45,7 +45,7 @@ WINDOW_S = 60.0
 WINDOW_MARGIN = 1 / 120  # of the window: calls reach their providers a little sooner or later than others
 RENEW_LEASE_S = 600.0  # so old a lease gives way to a new one: once it has closed, the ledger's word on it holds
 
-SILENT_S = SERVER_WAIT_S + 0.3
+SILENT_S = 1.5  # far longer than accounting says that it will wait
 OVERDRAWN = "Budgets and limits could not be asked, and this call was made all the same, as its policy says."
 
 _RATE_UNITS = {pb.CEILING_UNIT_REQUESTS: "requests", pb.CEILING_UNIT_TOKENS: "tokens"}

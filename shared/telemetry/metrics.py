@@ -70,6 +70,13 @@ PROVIDER_CONNECTIONS = Gauge(
 CACHE_LOOKUPS = Counter(names.CACHE_LOOKUPS, "Look-ups in the response cache, by result.", ("result",))
 CACHE_ENTRIES = Gauge(names.CACHE_ENTRIES, "Answers in the response cache.")
 CACHE_BYTES = Gauge(names.CACHE_BYTES, "Bytes in the response cache.")
+CACHE_LOOKUP_DURATION = Histogram(
+    names.CACHE_LOOKUP_DURATION, "How long routers waited for a look-up, hit or miss.", buckets=names.LOOKUP_BUCKETS
+)
+CACHE_TENANT_OUTCOMES = Counter(
+    names.CACHE_TENANT_OUTCOMES, "Chats, by tenant and what the response cache did.", ("tenant", "outcome")
+)
+CACHE_SAVED = Counter(names.CACHE_SAVED, "What answers that were not made anew had cost, nano-dollars.", ("tenant",))
 CACHE_FLIGHTS = Gauge(names.CACHE_FLIGHTS, "Answers in the making that others may follow.")
 CACHE_REMOVED = Counter(names.CACHE_REMOVED, "Answers that left the response cache, by why.", ("why",))
 CACHE_STORE_UP = Gauge(names.CACHE_STORE_UP, "Whether a Redis server is asked (1) or left alone (0).", ("server",))
@@ -117,6 +124,25 @@ SPANS_DROPPED = Counter(names.SPANS_DROPPED, "Spans that could not be queued or 
 BUILD_INFO = Gauge(names.BUILD_INFO, "Always 1; its labels say what runs.", ("service", "version"))
 
 LAG_INTERVAL_S = 0.5
+
+
+class BoundedLabel:
+    """A label whose values callers choose: the first so many get series of their own, the rest share one."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: set[str] = set()
+
+    def __call__(self, value: str) -> str:
+        """The value, or "(others)"."""
+        if value not in self._known:
+            if len(self._known) >= self._most:
+                return "(others)"
+            self._known.add(value)
+        return value
+
+
+TENANT = BoundedLabel(100)
 
 
 async def watch_event_loop() -> None:

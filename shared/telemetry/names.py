@@ -74,6 +74,9 @@ PROVIDER_CONNECTIONS = "modelmuxer_provider_busy_connections"
 CACHE_LOOKUPS = "modelmuxer_cache_lookups_total"
 CACHE_ENTRIES = "modelmuxer_cache_entries"
 CACHE_BYTES = "modelmuxer_cache_bytes"
+CACHE_LOOKUP_DURATION = "modelmuxer_cache_lookup_seconds"
+CACHE_TENANT_OUTCOMES = "modelmuxer_cache_tenant_outcomes_total"
+CACHE_SAVED = "modelmuxer_cache_saved_nanos_total"
 CACHE_FLIGHTS = "modelmuxer_cache_flights"
 CACHE_REMOVED = "modelmuxer_cache_removed_total"
 CACHE_STORE_UP = "modelmuxer_cache_store_up"
@@ -119,4 +122,5 @@ TIME_TO_FIRST_TOKEN_BUCKETS = (
     *(0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
 )
 STORE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+LOOKUP_BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25)
 LAG_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)

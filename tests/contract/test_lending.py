@@ -146,6 +146,8 @@ async def test_a_rate_is_never_exceeded_in_any_window_and_hardly_undercut(tmp_pa
                 except Exhausted as exhausted:
                     waits_s.append(exhausted.refusal.resets_s)
                     await asyncio.sleep(min(exhausted.refusal.resets_s, 0.05))
+                except MeshError:  # on a machine that much else runs on accounting may answer late
+                    await asyncio.sleep(0.05)
 
         await asyncio.gather(*(calls(router) for router in town.routers for _ in range(CALLERS // 10)))
         passed_s.sort()

@@ -49,8 +49,8 @@ async def made(address: str, admin_key: str, seconds: float) -> Ceilings:
         for budget in (
             pb.Budget(scope=pb.CEILING_SCOPE_TENANT, limit_nanos=1000 * _DOLLAR),
             pb.Budget(scope=pb.CEILING_SCOPE_TEAM, subject="core", limit_nanos=500 * _DOLLAR),
-            pb.Budget(scope=pb.CEILING_SCOPE_USER, subject="bob", limit_nanos=int(0.2 * share * _DOLLAR)),
-            pb.Budget(scope=pb.CEILING_SCOPE_RUN, subject="*", limit_nanos=int(0.05 * share * _DOLLAR)),
+            pb.Budget(scope=pb.CEILING_SCOPE_USER, subject="bob", limit_nanos=int(0.1 * share * _DOLLAR)),
+            pb.Budget(scope=pb.CEILING_SCOPE_RUN, subject="*", limit_nanos=int(0.03 * share * _DOLLAR)),
             pb.Budget(scope=pb.CEILING_SCOPE_TAG, subject="feature=agent", limit_nanos=int(0.1 * share * _DOLLAR)),
             pb.Budget(scope=pb.CEILING_SCOPE_KEY, subject="*", limit_nanos=0, mode=pb.BUDGET_MODE_SOFT),
         ):

@@ -127,15 +127,15 @@ def main() -> None:
             row = profiler.measure(bench.targets["mesh"], bench.callers, seconds=2 * seconds, callers=scale.callers[-1])
         rows.append(row)
         shown += profiler.tables(row)
+    if _MONEY in suites:
+        plan = money.Plan(seconds=seconds, callers=(4,), turns=1) if arguments.quick else money.Plan(seconds=seconds)
+        counted = money.measure(plan)
+        rows += counted
+        shown += report.tables(counted, title=f"{title}; req/s of the mesh without a ledger")
     if _FLIGHT in suites:
         made = flights.measure(flights.Plan(callers=(8,)) if arguments.quick else flights.Plan())
         rows += made
         shown.append(flights.table(made))
-    if _MONEY in suites:
-        plan = money.Plan(seconds=seconds, callers=(4,), turns=1) if arguments.quick else money.Plan(seconds=seconds)
-        made = money.measure(plan)
-        rows += made
-        shown += report.tables(made, title=f"{title}; req/s of the mesh without a ledger")
     if _HOP in suites:
         rows += hop.measure(
             hop.Plan(seconds=seconds, callers=(2,)) if arguments.quick else hop.Plan(seconds=seconds / 5)

@@ -12,7 +12,7 @@ import hashlib
 
 from modelmuxer.chat.v1.chat_pb2 import CacheInfo, ChatResponse
 
-from services.router.cacheability import storable
+from services.router.cacheability import UNASKED, storable
 from services.router.http.face import Headers
 
 KEEP = "private, no-cache"
@@ -27,7 +27,7 @@ _MADE_NOW = frozenset({CacheInfo.STATUS_MISS, CacheInfo.STATUS_COALESCED})
 def answer_headers(response: ChatResponse) -> list[tuple[str, str]]:
     """The headers of a whole answer. Its tag is that of what was answered, which every hit of it shares."""
     info = response.completed.cache
-    if info.status in _NOT_LOOKED_UP or not storable(response.completed):
+    if info.status in _NOT_LOOKED_UP or not storable(response.completed, UNASKED):
         return [("Cache-Control", DO_NOT_KEEP)]
     return [*_kept(info), ("ETag", _tag(*(block.SerializeToString(deterministic=True) for block in response.content)))]
 
