@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +21,7 @@ from modelmuxer.accounting.v1 import accounting_pb2 as pb
 from modelmuxer.chat.v1 import chat_pb2
 from modelmuxer.router.v1 import router_pb2_grpc
 
-from shared.errors import STATUS_KEY, MeshError
+from shared.errors import STATUS_KEY, MeshError, Reason
 from tests.mesh.mesh import Mesh, until
 
 MODEL = "openai/sim-tokens10"
@@ -176,7 +178,37 @@ def test_a_rate_limit_answers_429_and_says_when_to_come_back(town: Town) -> None
 
     _, body, headers = until(limited, timeout_s=3)
     assert body["error"]["type"] == "rate_limit_error"
-    assert 0 < int(headers["Retry-After"]) <= 60
+    assert 0 < int(headers["Retry-After"]) <= 61
+
+
+def test_while_accounting_is_away_calls_are_made_only_where_a_policy_says_so_and_are_counted_afterwards(
+    town: Town,
+) -> None:
+    going_on, closed = town.key("jon"), town.key("kim")
+    town.mux("policies", "create", "--scope", "user", "--subject", "jon", "--tenant", "acme", "--on-outage", "open")
+    budget = town.mux("budgets", "create", "1", "--scope", "run", "--subject", "*", "--tenant", "acme")
+    for key in (going_on, closed):
+        until(partial(_answers, town, key), timeout_s=5)  # its caller is known, and the budget
+    town.mesh.kill("accounting", signal.SIGSTOP)
+    try:
+        answer = town.chat(going_on, "run-in-an-outage")
+        assert "could not be asked" in answer.completed.warnings[0]
+        with pytest.raises(MeshError) as refused:
+            town.chat(closed, "another-run-in-an-outage")
+        assert refused.value.reason == Reason.ACCOUNTING_UNAVAILABLE
+    finally:
+        town.mesh.kill("accounting", signal.SIGCONT)
+
+    def counted() -> bool:
+        rows = town.mux("budgets", "list", "--tenant", "acme")["budgets"]
+        own = [each for each in rows if (each["id"], each["subject"]) == (budget["id"], "run-in-an-outage")]
+        return [each["spent_nanos"] for each in own] == [answer.completed.cost.nanos]
+
+    assert until(counted, timeout_s=30)
+
+
+def _answers(town: Town, key: str) -> bool:
+    return town.chat(key, f"run-of-{key[-6:]}").completed.cost.nanos > 0
 
 
 def test_a_suspended_tenant_has_no_keys_that_work(town: Town) -> None:
