@@ -35,11 +35,11 @@ def table(values: str) -> str:
     """The table. Raises ValueError for a value that nothing describes."""
     described = dict(_described(values))
     content = yaml.safe_load(values)
-    if missing := [path for path in _leaves(content, ()) if not any(path[:n] in described for n in range(len(path) + 1))]:
+    if missing := [
+        path for path in _leaves(content, ()) if not any(path[:n] in described for n in range(len(path) + 1))
+    ]:
         raise ValueError(f"values.yaml does not describe {', '.join('.'.join(path) for path in missing)}")
-    rows = [
-        f"| `{'.'.join(path)}` | {_default(_at(content, path))} | {text} |\n" for path, text in described.items()
-    ]
+    rows = [f"| `{'.'.join(path)}` | {_default(_at(content, path))} | {text} |\n" for path, text in described.items()]
     return "| value | default | what it is |\n| --- | --- | --- |\n" + "".join(rows)
 
 

@@ -40,6 +40,7 @@ Build = Callable[[S, "App"], Awaitable[None]]
 Callback = Callable[[], Awaitable[None]]
 
 METRICS_OFFSET = 1000
+GC_THRESHOLDS = (10_000, 20, 20)  # at the default of 700 objects every call pays for a look at all calls under way
 PROBE_TIMEOUT_S = 3.0
 PORT_WAIT_S = 2.0
 SETTLE_TIMEOUT_S = 2.0
@@ -48,7 +49,11 @@ log = logging.getLogger("modelmuxer.runner")
 
 
 class StartError(Exception):
-    """Why a service cannot start: a sentence for whoever starts it."""
+    """Why a service cannot start: a sentence for whoever starts it. `passing` if it may be able to before long."""
+
+    def __init__(self, sentence: str, *, passing: bool = False) -> None:
+        super().__init__(sentence)
+        self.passing = passing
 
 
 class App:
@@ -98,10 +103,20 @@ class App:
 
     def channel(self, target: str) -> grpc.aio.Channel:
         """A channel to another service, closed on stop. Calls on it inherit the deadline of the call being served."""
-        connect = tunnel.connect if self.settings.mesh_transport == "tunnel" else channels.connect
-        channel = connect(target, self.settings.max_message_bytes)
+        size = self.settings.max_message_bytes
+        if self.settings.mesh_transport == "tunnel":
+            channel = channels.MeshChannel(tunnel.connect(target, size), self.mesh_token, self.tracer)
+        else:
+            homes = channels.homes(target, size)
+            channel = channels.MeshChannel(channels.connect(target, size), self.mesh_token, self.tracer, homes)
         self.stack.push_async_callback(channel.close)
-        return channels.MeshChannel(channel, self.mesh_token, self.tracer)
+        return channel
+
+    def plain_channel(self, target: str) -> grpc.aio.Channel:
+        """A channel of its own to one replica, without a tunnel, for a rare call. Whoever opens it closes it."""
+        return channels.MeshChannel(
+            channels.connect(target, self.settings.max_message_bytes), self.mesh_token, self.tracer
+        )
 
     def background(self, coroutine: Coroutine[Any, Any, object], name: str) -> "asyncio.Task[object]":
         """Runs a coroutine until the service stops. If it fails the service stops too, to be started afresh."""
@@ -330,6 +345,7 @@ async def _serve(name: str, settings: S, build: Build[S]) -> int:
                 loop.add_signal_handler(signum, app.stop)
             gc.collect()
             gc.freeze()  # what is left of the start stays: a collection that looks at it again stops calls for 40 ms
+            gc.set_threshold(*GC_THRESHOLDS)
             log.info("Serving", extra=app.listening)
             if not sys.stdout.isatty():  # for whoever started the process and waits for it
                 print(json.dumps({"service": name, "replica": app.replica, **app.listening}), flush=True)
@@ -341,7 +357,7 @@ async def _serve(name: str, settings: S, build: Build[S]) -> int:
         return 2
     except (StartError, Locked) as error:
         log.critical("%s", error)
-        return 2
+        return 1 if isinstance(error, StartError) and error.passing else 2
     except Exception as error:
         log.critical("The service failed", exc_info=error)
         return 1

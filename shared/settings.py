@@ -26,10 +26,6 @@ MASK = "********"
 # Settings of the Performance Guide that no part of this release could obey: the values that ask for nothing, and what
 # to say of any other. A name that some service's settings declare is that service's business.
 MEANINGLESS: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "MONGODB_URL": ((), "this release keeps its ledger in SQLite under MODELMUXER_HOME; unset it"),
-    "DATABASE_POOL_SIZE": ((), "the SQLite ledger has one writer and no pool; unset it"),
-    "DATABASE_MAX_OVERFLOW": ((), "the SQLite ledger has one writer and no pool; unset it"),
-    "DATABASE_POOL_RECYCLE": ((), "the SQLite ledger has one writer and no pool; unset it"),
     "CELERY_BROKER_URL": ((), "this release has no background worker; unset it"),
     "CELERY_RESULT_BACKEND": ((), "this release has no background worker; unset it"),
     "MAX_WORKERS": (("1",), "each service is one process in this release; set MAX_WORKERS=1 or unset it"),
@@ -161,6 +157,11 @@ class Settings:
     def check(self) -> Iterator[str]:
         """What is wrong between settings, a sentence each that begins with a variable's name. Subclasses add theirs."""
         yield from ()
+
+    def is_given(self, name: str) -> bool:
+        """Whether the environment sets a setting."""
+        sources: dict[str, str] = getattr(self, "_sources", {})
+        return sources.get(name, "default") != "default"
 
     def provenance(self) -> list[Provenance]:
         """Each setting under its variable's name, with its value (secrets masked) and where that came from."""

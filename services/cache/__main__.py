@@ -6,6 +6,7 @@ import time
 
 from modelmuxer.cache.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server
 
+from services.cache.flights import Flights
 from services.cache.service import CacheService
 from services.cache.settings import CacheSettings
 from services.cache.stores import Store
@@ -15,15 +16,19 @@ from services.cache.stores.redis.address import parse
 from services.cache.stores.redis.encryption import NO_KEYS, read_key_file
 from services.cache.stores.redis.servers import Limits, connect
 from shared.runner import App, main
+from shared.telemetry import metrics
 
 
 async def build(settings: CacheSettings, app: App) -> None:
     """Hangs the cache onto its process."""
     store = await _store(settings)
     app.stack.push_async_callback(store.close)
+    flights = Flights(time.monotonic)
+    app.on_drain(flights.drain)
+    metrics.CACHE_FLIGHTS.set_function(lambda: len(flights))
     app.serve(
         add_CacheServiceServicer_to_server,
-        CacheService(store, ttl_s=settings.ttl_s),
+        CacheService(store, flights, ttl_s=settings.ttl_s, shared=settings.store != "memory"),
         "modelmuxer.cache.v1.CacheService",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from functools import partial
 
 from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceStub
 from modelmuxer.cache.v1.cache_pb2_grpc import CacheServiceStub
@@ -11,7 +12,9 @@ from modelmuxer.provider.v1.provider_pb2_grpc import ProviderServiceStub
 from modelmuxer.router.v1.router_pb2_grpc import add_RouterServiceServicer_to_server
 
 from services.router import http
+from services.router.cache_replicas import CacheReplicas
 from services.router.engine import Engine
+from services.router.flights import Flights
 from services.router.leases import Leases
 from services.router.operations import Operations
 from services.router.principals import Principals
@@ -33,10 +36,9 @@ async def build(settings: RouterSettings, app: App) -> None:
     """Hangs the router onto its process."""
     accounting = AccountingServiceStub(app.channel(settings.accounting_address))
     proxy = ProviderServiceStub(app.channel(settings.provider_proxy_address))
-    cache = ResponseCache(
-        CacheServiceStub(app.channel(settings.cache_address)),
-        timeout_s=settings.cache_timeout_s,
-    )
+    cache_stub = CacheServiceStub(app.channel(settings.cache_address))
+    cache = ResponseCache(cache_stub, timeout_s=settings.cache_timeout_s)
+    flights = Flights(cache_stub, cache, wait_s=settings.flight_wait_s)
     journal = Journal(
         settings.home / "journal" / f"router-{app.port}",
         witness=app.replica,
@@ -56,12 +58,16 @@ async def build(settings: RouterSettings, app: App) -> None:
     operations = Operations(accounting, replica=app.replica)
     app.stack.push_async_callback(operations.drain)
     app.stack.push_async_callback(cache.drain)
+    app.stack.push_async_callback(flights.close)
+    app.on_drain(partial(flights.drain, settings.grace_s))
     engine = Engine(
         settings=settings,
         catalogue=_catalogue(settings),
         principals=principals,
         live=live,
         cache=cache,
+        flights=flights,
+        replicas=CacheReplicas(settings.cache_address, app.plain_channel),
         operations=operations,
         proxy=proxy,
         journal=journal,

@@ -18,6 +18,7 @@ SIMULATED_KEY = "simulated"
 
 WireFormat = Literal["openai", "anthropic", "gemini"]
 Strategy = Literal["hybrid", "cheapest", "fastest", "ordered"]
+CacheScope = Literal["tenant", "user", "key"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +121,8 @@ class Alias:
     cache_sampled: bool
     cache_ttl_s: int | None
     version: str
+    cache_scope: CacheScope = "tenant"
+    cache_tool_calls: bool = False
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -177,6 +177,8 @@ class _Builder:
             max_output_tokens=entry.max_output_tokens,
             cache_sampled=entry.cache.sampled,
             cache_ttl_s=entry.cache.ttl_s,
+            cache_scope=entry.cache.scope,
+            cache_tool_calls=entry.cache.tool_calls,
             version=_digest(entry.model_dump(exclude={"description"})),
         )
 

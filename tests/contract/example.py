@@ -75,6 +75,10 @@ class Filling(cache_pb2_grpc.CacheServiceServicer):
     """A method with a request stream; all its methods are public."""
 
     Lookup: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.Lookup
+    Follow: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.Follow
+    WatchFlights: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.WatchFlights
+    Invalidate: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.Invalidate
+    GetStats: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.GetStats
 
     async def Fill(self, request_iterator: AsyncIterator[Any], context: Any) -> cache_pb2.FillResponse:
         async for _ in request_iterator:

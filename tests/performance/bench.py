@@ -7,6 +7,7 @@ their own. What is printed and written says what was measured, never what ought 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import multiprocessing
 import sys
@@ -14,22 +15,29 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 
-from tests.performance import hop, profiler, report
+from tests.faults import cache_faults
+from tests.performance import flights, footprint, hop, money, profiler, report
 from tests.performance.collector import collecting
 from tests.performance.load import Load, Measured, grpc_callers, http_callers
 from tests.performance.suites import QUICK, SUITES, Case, Scale
 from tests.performance.targets import Target, targets
+from tests.stores.cache.servers import redis_server
 
 _HOP = "hop"  # one call's way between two processes: no mesh, no floor, its own pairs
+_CACHE = "cache"  # has more to tell than its cases
+_FAULTS = "cache-faults"  # Redis in every kind of trouble, under load
 _PROFILE = "profile"  # where the mesh's CPU goes: watched from outside, nothing beside it
-_KNOWN = [*SUITES, _HOP, _PROFILE]
+_FLIGHT = "flight"  # how many upstream calls become of many equal ones: a mesh of its own, of four routers
+_MONEY = "money"  # the ledger, budgets and leases on against off: two meshes of its own
+_KNOWN = [*SUITES, _HOP, _FAULTS, _FLIGHT, _PROFILE, _MONEY]
+_UNASKED = [name for name in _KNOWN if name not in (_FAULTS, _PROFILE, _MONEY)]
 _WARM_UP = 0.2  # of a turn
 _MOST = 0.99
 _RUN = {"http": http_callers.run, "grpc": grpc_callers.run}
@@ -90,23 +98,44 @@ def main() -> None:
     console = Console(stderr=True)
     seconds = 0.3 if arguments.quick else arguments.seconds
     scale = QUICK if arguments.quick else Scale()
-    suites = arguments.suites or [name for name in _KNOWN if name != _PROFILE]
+    suites = arguments.suites or _UNASKED
     cases = [case for name in suites if name in SUITES for case in SUITES[name](scale)]
     metadata = report.metadata(seconds=seconds, tracing=arguments.tracing, transport=arguments.transport)
     environ = {"MODELMUXER_MESH_TRANSPORT": arguments.transport}
     rows: list[report.Row] = []
-    if cases:
-        with _bench(console, seconds, environ, tracing=arguments.tracing) as bench:
-            rows += _measured(console, cases, bench)
+    for redis in (False, True):
+        if own := [case for case in cases if case.redis == redis]:
+            with (
+                _redis(console) if redis else nullcontext(environ) as store,
+                _bench(console, seconds, {**environ, **store}, tracing=arguments.tracing) as bench,
+            ):
+                rows += _measured(console, own, bench)
     tracing = "tracing on" if arguments.tracing else "tracing off"
     title = f"{metadata['date']}, {metadata['cores']} cores, {arguments.transport}, {tracing}"
     shown = list(report.tables(rows, title=title)) if rows else []
+    if _CACHE in suites:
+        kept = [*footprint.round_trips(scale.cache_callers, seconds), *footprint.footprints(scale.entries)]
+        rows += kept
+        shown += report.lists(kept, title="Redis by itself, and the memory that kept answers take")
+    if _FAULTS in suites:
+        harmed = asyncio.run(cache_faults.measure(seconds))
+        rows += harmed
+        shown += report.lists(harmed, title="Redis in trouble: what callers notice")
     if _PROFILE in suites:
         with _bench(console, seconds, environ, tracing=arguments.tracing) as bench:
             console.print("Watching where the CPU goes")
             row = profiler.measure(bench.targets["mesh"], bench.callers, seconds=2 * seconds, callers=scale.callers[-1])
         rows.append(row)
         shown += profiler.tables(row)
+    if _MONEY in suites:
+        plan = money.Plan(seconds=seconds, callers=(4,), turns=1) if arguments.quick else money.Plan(seconds=seconds)
+        counted = money.measure(plan)
+        rows += counted
+        shown += report.tables(counted, title=f"{title}; req/s of the mesh without a ledger")
+    if _FLIGHT in suites:
+        made = flights.measure(flights.Plan(callers=(8,)) if arguments.quick else flights.Plan())
+        rows += made
+        shown.append(flights.table(made))
     if _HOP in suites:
         rows += hop.measure(
             hop.Plan(seconds=seconds, callers=(2,)) if arguments.quick else hop.Plan(seconds=seconds / 5)
@@ -116,6 +145,13 @@ def main() -> None:
     console.print(f"Written to {arguments.output}")
     if failed := [made for made in rows if made["errors"]]:
         sys.exit(f"{len(failed)} rows have errors, the first: {failed[0].get('first_error')}")
+
+
+@contextmanager
+def _redis(console: Console) -> Iterator[dict[str, str]]:
+    console.print("Starting Redis")
+    with redis_server() as server:
+        yield {"MODELMUXER_CACHE_STORE": "redis", "REDIS_URL": server.url}
 
 
 @contextmanager
@@ -158,7 +194,10 @@ def _line(made: report.Row) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.performance", description=__doc__)
     parser.add_argument(
-        "suites", nargs="*", metavar="suite", help=f"which to run (default all but {_PROFILE}): {', '.join(_KNOWN)}"
+        "suites",
+        nargs="*",
+        metavar="suite",
+        help=f"which to run (default {', '.join(_UNASKED)}): {', '.join(_KNOWN)}",
     )
     parser.add_argument("--seconds", type=float, default=5.0, help="per case and target (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a third of a second each: shows that it runs, no more")

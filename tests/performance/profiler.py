@@ -34,8 +34,7 @@ _AREAS = (
     (HOP, ("modelmuxer/tunnel/", "shared/tunnel/", "shared/channels.py", "/grpc/", "cygrpc")),
     ("interceptors", ("shared/interceptors.py", "shared/admission.py", "shared/deadline.py")),
     ("traces, metrics, logs", ("shared/telemetry/", "prometheus_client/", "opentelemetry/", "/logging/")),
-    ("HTTP face", ("services/router/http/", "aiohttp/web")),
-    ("HTTP to providers", ("services/provider_proxy/upstream.py", "aiohttp/")),
+    ("HTTP: face, providers", ("services/router/http/", "services/provider_proxy/upstream.py", "aiohttp/")),
     ("wire formats", ("services/provider_proxy/adapters/", "shared/wire/", "shared/transcript.py")),
     (
         "money",

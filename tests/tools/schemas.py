@@ -13,11 +13,20 @@ import yaml
 
 KUBERNETES = "k8s.io/kubernetes@v1.34.4"
 COMPOSE = "github.com/compose-spec/compose-go/v2@v2.9.1"
-DEFINITIONS = {  # modules, and where in them their custom resource definitions are
-    "sigs.k8s.io/gateway-api@v1.4.0": "config/crd/standard/*_{httproutes,grpcroutes}.yaml",
-    "github.com/kedacore/keda/v2@v2.21.0": "config/crd/bases/keda.sh_scaledobjects.yaml",
-    "github.com/prometheus-operator/prometheus-operator@v0.85.0": "example/prometheus-operator-crd/*_{podmonitors,servicemonitors,prometheusrules}.yaml",
-    "github.com/external-secrets/external-secrets@v1.3.2": "config/crds/bases/external-secrets.io_externalsecrets.yaml",
+DEFINITIONS = {  # modules, and their custom resource definitions
+    "sigs.k8s.io/gateway-api@v1.4.0": (
+        "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
+        "config/crd/standard/gateway.networking.k8s.io_grpcroutes.yaml",
+    ),
+    "github.com/kedacore/keda/v2@v2.21.0": ("config/crd/bases/keda.sh_scaledobjects.yaml",),
+    "github.com/prometheus-operator/prometheus-operator@v0.85.0": (
+        "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml",
+        "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
+        "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
+    ),
+    "github.com/external-secrets/external-secrets@v1.3.2": (
+        "config/crds/bases/external-secrets.io_externalsecrets.yaml",
+    ),
 }
 KINDS = {
     *("Deployment", "StatefulSet", "Service", "ServiceAccount", "ConfigMap", "Secret", "Ingress", "NetworkPolicy"),
@@ -40,9 +49,9 @@ def build(folder: Path) -> None:
 def _schemas() -> Iterator[tuple[str, Schema]]:
     swagger = json.loads((_module(KUBERNETES) / "api/openapi-spec/swagger.json").read_text())
     yield from _built_in(swagger["definitions"])
-    for module, pattern in DEFINITIONS.items():
-        for path in _paths(_module(module), pattern):
-            yield from _custom(yaml.safe_load(path.read_text()))
+    for module, paths in DEFINITIONS.items():
+        for path in paths:
+            yield from _custom(yaml.safe_load((_module(module) / path).read_text()))
     yield "compose-spec", json.loads((_module(COMPOSE) / "schema/compose-spec.json").read_text())
 
 
@@ -58,26 +67,19 @@ def _module(module: str) -> Path:
     return Path(json.loads(output)["Dir"])
 
 
-def _paths(root: Path, pattern: str) -> Iterator[Path]:
-    before, brace, rest = pattern.partition("{")
-    names, _, after = rest.partition("}")
-    for name in names.split(",") if brace else [""]:
-        found = sorted(root.glob(before + name + after))
-        if not found:
-            raise FileNotFoundError(f"{root.name} has no {before}{name}{after}")
-        yield from found
-
-
 def _built_in(definitions: dict[str, Schema]) -> Iterator[tuple[str, Schema]]:
     strict = {name: _strict(definition) for name, definition in definitions.items()}
     for name, definition in definitions.items():
         for kind in definition.get("x-kubernetes-group-version-kind", []):
             if kind["kind"] in KINDS:
                 needed = _closure(name, strict)
-                yield _file_name(kind["group"], kind["version"], kind["kind"]), {
-                    "$ref": f"#/definitions/{name}",
-                    "definitions": {each: strict[each] for each in sorted(needed)},
-                }
+                yield (
+                    _file_name(kind["group"], kind["version"], kind["kind"]),
+                    {
+                        "$ref": f"#/definitions/{name}",
+                        "definitions": {each: strict[each] for each in sorted(needed)},
+                    },
+                )
 
 
 def _custom(definition: Schema) -> Iterator[tuple[str, Schema]]:

@@ -30,7 +30,7 @@ spec:
   {{- end }}
   containers:
     - name: {{ .component }}
-      image: {{ include "modelmuxer.image" $root }}
+      image: {{ include "modelmuxer.image" $root | quote }}
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
       args: [{{ printf "services.%s" $service.module }}{{ if not $service.grpc }}, --host, "0.0.0.0"{{ end }}]
       env:

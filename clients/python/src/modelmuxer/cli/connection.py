@@ -12,6 +12,7 @@ import click
 import grpc
 from modelmuxer.accounting.v1 import accounting_pb2_grpc
 from modelmuxer.client import CallError, Client
+from modelmuxer.router.v1 import router_pb2_grpc
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,32 @@ class Connection:
         return Client(self.router, api_key=self.api_key)
 
     @asynccontextmanager
+    async def router_stub(self) -> AsyncIterator[RouterCalls]:
+        """Opens the router, for what the client has no method for."""
+        async with grpc.aio.insecure_channel(self.router) as channel:
+            yield RouterCalls(router_pb2_grpc.RouterServiceStub(channel), self._metadata)
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self.api_key}"),)
+
+    @asynccontextmanager
     async def admin(self) -> AsyncIterator[Admin]:
         """Opens accounting, for keys and reports."""
-        metadata = (("authorization", f"Bearer {self.api_key}"),)
         async with grpc.aio.insecure_channel(self.accounting) as channel:
             yield Admin(
                 accounting_pb2_grpc.AccountingServiceStub(channel),
                 accounting_pb2_grpc.AdminServiceStub(channel),
-                metadata,
+                self._metadata,
             )
+
+
+@dataclass(frozen=True)
+class RouterCalls:
+    """The router's stub, and the metadata that its calls take."""
+
+    stub: router_pb2_grpc.RouterServiceAsyncStub
+    metadata: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
