@@ -22,7 +22,10 @@ RUN python3 -m venv /build/uv \
     && find /opt/modelmuxer -name tests -path '*/site-packages/*' -type d -prune -exec rm -rf {} +
 COPY services services
 COPY shared shared
+# uv's notes on when it saw a source would make every build another image.
 RUN VIRTUAL_ENV=/opt/modelmuxer /build/uv/bin/uv pip install --no-deps . \
+    && find /opt/modelmuxer -name uv_cache.json -delete \
+    && find /opt/modelmuxer -name RECORD -exec sed -i '/uv_cache.json/d' {} + \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/modelmuxer/lib
 
 # hadolint ignore=DL3006

@@ -64,16 +64,23 @@ def first_key(secret: str, now_ns: int) -> StoredKey:
 def first_secret(path: Path) -> str:
     """The first key's secret, kept in a file that only its owner reads. The file comes before the key: a start that is
     cut between the two finds the secret again, and so does one whose ledger was deleted."""
-    if path.exists() and _SECRET.fullmatch(secret := path.read_text("ascii", "replace").strip()):
-        return secret
+    if path.exists():
+        standing = path.read_text("ascii", "replace").strip()
+        if _SECRET.fullmatch(standing):
+            return standing
+        path.unlink(missing_ok=True)
     secret = new_secret()
-    draft = path.with_suffix(".new")
-    draft.unlink(missing_ok=True)
+    draft = path.with_suffix(f".{secrets.token_hex(4)}.new")  # of this start alone
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(secret + "\n")
         file.flush()
         os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        path.hardlink_to(draft)
+    except FileExistsError:  # another process that starts on the same folder was quicker
+        return first_secret(path)
+    finally:
+        draft.unlink()
     return secret
 
 

@@ -15,6 +15,7 @@ from modelmuxer.cache.v1.cache_pb2 import CacheKey, FillOpen, FillRequest, Looku
 from modelmuxer.tunnel import KEY_METADATA
 
 from shared.breaker import Breaker
+from shared.limit import Limit
 from shared.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 FILL_TIMEOUT_S = 5.0
 MAX_FILLS = 64
-# A look-up's time is counted in so many turns of our own loop, each an equal part of it: that the loop is late to look
-# does not tell that the cache is late to answer.
-TURNS = 4
 LONGEST_S = 1.0
 
 log = logging.getLogger("modelmuxer.router")
@@ -47,7 +45,7 @@ class ResponseCache:
         if not self._breaker.allows(self._clock()):
             return LookupResponse()
         call = self._cache.Lookup(request, timeout=max(LONGEST_S, self._timeout_s), metadata=home(request.key))
-        limit, began_s = _Limit(self._timeout_s, call.cancel), self._clock()
+        limit, began_s = Limit(self._timeout_s, call.cancel), self._clock()
         try:
             found: LookupResponse = await call
         except grpc.aio.AioRpcError as error:
@@ -86,34 +84,6 @@ class ResponseCache:
             await self._cache.Fill(iter((request,)), timeout=FILL_TIMEOUT_S, metadata=home(opening.key))
         except grpc.aio.AioRpcError as error:
             log.info("the response cache did not take an answer: %s", error.code().name)
-
-
-class _Limit:
-    """Gives a call up after a time in which our own loop had its turns."""
-
-    def __init__(self, seconds: float, give_up: Callable[[], object]) -> None:
-        self.reached = False
-        self.late = False
-        """Our own loop was."""
-        self._turn_s = seconds / TURNS
-        self._turns = 0
-        self._give_up = give_up
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(self._turn_s, self._turn, self._loop.time() + self._turn_s)
-
-    def end(self) -> None:
-        """Stops the clock."""
-        self._timer.cancel()
-
-    def _turn(self, due_s: float) -> None:
-        now_s = self._loop.time()
-        self.late = self.late or now_s - due_s > self._turn_s
-        self._turns += 1
-        if self._turns < TURNS:
-            self._timer = self._loop.call_later(self._turn_s, self._turn, now_s + self._turn_s)
-        else:
-            self.reached = True
-            self._give_up()
 
 
 def _cancelled() -> bool:

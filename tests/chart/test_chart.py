@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from charts import values_table
+from services.scaler import demand, targets
 from shared.settings import PORTS, unknown_variables
 from tests.chart.charts import CHART, EXAMPLES, KEDA, Release, RenderError, helm, template
 from tests.mesh.mesh import ROOT
@@ -30,10 +31,10 @@ HOPS: dict[str, set[str]] = {  # who calls whom, in the architecture's map
     "cache": {"redis"},
     "accounting": {"mongodb"},
     "simulator": set(),
+    "scaler": set(MESH),
     "redis": set(),
     "mongodb": set(),
 }
-REDIS: dict[str, Any] = {"stores": {"cache": "redis"}, "redis": {"enabled": True}}
 MONGODB: dict[str, Any] = {"stores": {"ledger": "mongodb"}, "mongodb": {"enabled": True}}
 
 
@@ -75,6 +76,14 @@ def test_a_misspelt_value_is_refused_by_name(values: dict[str, Any], sentence: s
         ({"services": {"accounting": {"replicas": 2}}}, "a SQLite ledger has one process, and 2 replicas"),
         ({"services": {"accounting": {"autoscaling": {"enabled": True}}}}, "a SQLite ledger has one process"),
         ({"services": {"simulator": {"replicas": 2}}}, "they keep one bill"),
+        (
+            {"services": {"scaler": {"replicas": 2}}, "autoscaling": {"mode": "keda"}},
+            "the scaler is one process, so that autoscalers hear one voice",
+        ),
+        (
+            {"autoscaling": {"mode": "keda", "externalMetrics": {"enabled": True}}},
+            "KEDA serves external.metrics.k8s.io itself",
+        ),
         ({"stores": {"cache": "redis"}}, "stores.cache is redis, but nothing says where it is"),
         ({"stores": {"ledger": "mongodb"}}, "stores.ledger is mongodb, but nothing says where it is"),
         ({"redis": {"enabled": True}, "secrets": {"stores": {"existingSecret": "mine"}}}, "redis.enabled: the chart's"),
@@ -122,8 +131,8 @@ CONTAINER_SECURITY = {
 
 
 def test_every_pod_is_locked_down() -> None:
-    pods = dict(Release(EVERYTHING).pods())
-    assert set(pods) == {*MESH, "simulator", "redis", "mongodb", "test"}
+    pods = dict(Release({**EVERYTHING, "autoscaling": {"mode": "keda"}}).pods())
+    assert set(pods) == {*MESH, "scaler", "simulator", "redis", "mongodb", "test"}
     for name, pod in pods.items():
         spec = pod["spec"]
         foreign = name in ("redis", "mongodb")  # their images' own user
@@ -182,21 +191,23 @@ def test_a_roll_out_takes_no_replica_before_its_successor_is_ready(release: Rele
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("values", [{}, REDIS], ids=["embedded stores", "Redis"])
-@pytest.mark.parametrize("name", MESH)
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["embedded stores", "Redis and MongoDB"])
+@pytest.mark.parametrize("name", [*MESH, "scaler"])
 def test_each_service_takes_the_environment_that_it_is_given(name: str, values: dict[str, Any]) -> None:
     """The service's own settings class reads what the chart writes: a renamed variable would be refused here."""
     module = name.replace("-", "_")
     settings = importlib.import_module(f"services.{module}.settings")
     (own,) = (each for each in vars(settings).values() if getattr(each, "service", "") == module)
-    environ = Release({"telemetry": {"otlpEndpoint": "http://collector:4317"}, **values}).resolved(name)
+    switches = {"telemetry": {"otlpEndpoint": "http://collector:4317"}, "autoscaling": {"mode": "keda"}}
+    environ = Release({**switches, **values}).resolved(name)
     loaded = own.load(environ)
     assert unknown_variables(environ) == []
     assert (loaded.replica, loaded.port) == ("the-pods-name", PORTS[module])
     assert len(loaded.mesh_token) == 43
+    behind = "-replicas" if name == "scaler" else ""
     for called in HOPS[name] & set(MESH):
         port = PORTS[called.replace("-", "_")]
-        assert getattr(loaded, f"{called.replace('-', '_')}_address") == f"mux-modelmuxer-{called}:{port}"
+        assert getattr(loaded, f"{called.replace('-', '_')}_address") == f"mux-modelmuxer-{called}{behind}:{port}"
 
 
 def test_environment_is_laid_over_in_order() -> None:
@@ -297,7 +308,7 @@ def test_external_secrets_make_the_secrets() -> None:
 
 # --- network ---------------------------------------------------------------------------------------------------------
 def test_network_policies_allow_the_maps_hops_and_no_other() -> None:
-    policies = Release(EVERYTHING).all("NetworkPolicy")
+    policies = Release({**EVERYTHING, "autoscaling": {"mode": "keda"}}).all("NetworkPolicy")
     assert {name: set(_components(policy["spec"]["egress"], "to")) for name, policy in policies.items()} == HOPS
     for name, policy in policies.items():
         callers = {caller for caller, called in HOPS.items() if name in called}
@@ -334,7 +345,7 @@ def test_services_are_headless_and_the_faces_have_an_address(release: Release) -
 
 
 def test_every_selector_finds_exactly_its_pods() -> None:
-    release = Release({**EVERYTHING, "autoscaling": {"mode": "hpa"}})
+    release = Release({**EVERYTHING, "autoscaling": {"mode": "keda"}})
     labels = {name: pod["metadata"]["labels"] for name, pod in release.pods()}
     for kind in ("Service", "NetworkPolicy", "PodDisruptionBudget"):
         for name, each in release.all(kind).items():
@@ -342,7 +353,7 @@ def test_every_selector_finds_exactly_its_pods() -> None:
             wanted = spec.get("podSelector", spec.get("selector"))
             wanted = wanted.get("matchLabels", wanted)
             found = {pod for pod, given in labels.items() if wanted.items() <= given.items()}
-            assert found == {name or "router"}, (kind, name)
+            assert found == {name.removesuffix("-replicas") or "router"}, (kind, name)
 
 
 def test_ingresses_lead_to_the_faces() -> None:
@@ -403,11 +414,56 @@ def test_hpas_are_the_users_guides(release: Release) -> None:
     assert spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 300
 
 
-def test_scaled_objects_say_the_same() -> None:
+def test_keda_asks_the_scaler() -> None:
     release = Release({"autoscaling": {"mode": "keda"}})
     spec = release.one("ScaledObject", "provider-proxy")["spec"]
     assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (2, 10)
-    assert {each["type"]: each["metadata"]["value"] for each in spec["triggers"]} == {"cpu": "70", "memory": "80"}
+    (trigger,) = spec["triggers"]
+    assert (trigger["type"], trigger["metricType"]) == ("external", "AverageValue")
+    address = trigger["metadata"]["scalerAddress"]
+    assert address == "mux-modelmuxer-scaler.llm:50055"  # from another namespace
+    assert release.one("Service", "scaler")["spec"]["ports"][0] == {
+        "name": "grpc",
+        "port": 50055,
+        "targetPort": "grpc",
+        "appProtocol": "kubernetes.io/h2c",
+    }
+    service, wanted = targets.read(trigger["metadata"], MESH, targets.Targets())
+    assert service == "provider-proxy"
+    assert wanted == targets.Targets()  # the chart's defaults are the scaler's own
+
+
+def test_the_scaler_sees_replicas_that_are_not_ready() -> None:
+    release = Release({"autoscaling": {"mode": "keda"}})
+    for name in MESH:
+        replicas = release.one("Service", f"{name}-replicas")["spec"]
+        assert (replicas["clusterIP"], replicas["publishNotReadyAddresses"]) == ("None", True)
+        assert replicas["selector"] == release.one("Service", name)["spec"]["selector"]
+    assert not any("replicas" in name for name in Release().all("Service"))
+
+
+def test_hpas_go_by_health_without_keda_where_the_scaler_serves_the_metrics() -> None:
+    release = Release({"autoscaling": {"externalMetrics": {"enabled": True}}})
+    metrics = release.one("HorizontalPodAutoscaler", "router")["spec"]["metrics"]
+    external = {each["external"]["metric"]["name"]: each["external"] for each in metrics if each["type"] == "External"}
+    assert set(external) == {demand.LOAD_METRIC, demand.TIME_METRIC}
+    assert external[demand.LOAD_METRIC]["target"] == {"type": "AverageValue", "averageValue": f"{demand.LOAD_TARGET:g}"}
+    service, wanted = targets.read(
+        external[demand.LOAD_METRIC]["metric"]["selector"]["matchLabels"], MESH, targets.Targets()
+    )
+    assert (service, wanted.least_replicas) == ("router", 2)
+    (api,) = (each for each in release.objects if each["kind"] == "APIService")
+    assert api["spec"]["service"] == {"name": "mux-modelmuxer-scaler", "namespace": "llm", "port": 443}
+    ports = {each["name"]: each["targetPort"] for each in release.one("Service", "scaler")["spec"]["ports"]}
+    assert ports["external"] == "external"
+    assert release.environ("scaler")["MODELMUXER_EXTERNAL_METRICS_PORT"] == "8443"
+
+
+def test_no_scaler_runs_where_nobody_asks_it(release: Release) -> None:
+    assert "scaler" not in release.all("Deployment")
+    assert "scaler" not in Release({"autoscaling": {"mode": "off", "externalMetrics": {"enabled": True}}}).all(
+        "Deployment"
+    )
 
 
 def test_disruption_budgets_stand_where_there_are_replicas(release: Release) -> None:

@@ -70,8 +70,13 @@ def test_every_example_is_what_kubernetes_takes(example: Path, apis: list[str]) 
 @requires_tool("schemas")
 @pytest.mark.parametrize(
     "values",
-    [{}, EVERY_SWITCH, {"monitoring": {"podMonitor": {"enabled": True}}, "autoscaling": {"mode": "keda"}}],
-    ids=["defaults", "every switch", "pod monitor and KEDA"],
+    [
+        {},
+        EVERY_SWITCH,
+        {"monitoring": {"podMonitor": {"enabled": True}}, "autoscaling": {"mode": "keda"}},
+        {"autoscaling": {"mode": "hpa", "externalMetrics": {"enabled": True}}},
+    ],
+    ids=["defaults", "every switch", "pod monitor and KEDA", "external metrics"],
 )
 def test_what_the_switches_render_is_what_kubernetes_takes(values: dict[str, Any]) -> None:
     _hold(template(values))

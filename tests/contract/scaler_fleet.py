@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -10,11 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 from keda import externalscaler_pb2 as keda
@@ -53,6 +52,14 @@ class Process:
         self.listening = json.loads(self.process.stdout.readline())
         return self
 
+    def revived(self) -> Process:
+        """The process awake or, if it has ended, another one like it."""
+        if self.process.poll() is None:
+            self.send(signal.SIGCONT)
+            return self
+        self.close()
+        return Process(self.module, self.environ).started()
+
     def send(self, number: int) -> None:
         self.process.send_signal(number)
 
@@ -88,65 +95,89 @@ class Keda:
         return max(math.ceil(round(self.read(name) / target, 3)) for name, target in self.specs.items())
 
 
-@dataclass
 class Fleet:
-    """Proxies, and the scaler that watches them."""
+    """Proxies with 10 slots each, and a scaler that watches them."""
 
-    proxies: list[Process]
-    scaler: Process
-    channel: grpc.Channel
+    def __init__(self, home: Path, size: int) -> None:
+        self.proxies = [self._proxy(home / str(number)) for number in range(size)]
+        addresses = ",".join(proxy.started().listening["grpc"] for proxy in self.proxies)
+        self.scaler = self._scaler(home / "scaler", addresses).started()
+        self.channel = grpc.insecure_channel(self.scaler.listening["grpc"])
 
-    def keda(self, **metadata: str) -> Keda:
-        return Keda(self.channel, **metadata)
+    def __enter__(self) -> Self:
+        self.restore()
+        return self
 
-    def explain(self) -> Demand:
-        """What the scaler sees."""
-        (demand,) = ScalerServiceStub(self.channel).Explain(ExplainRequest(service=SERVICE), timeout=10).demands
-        return demand
+    def __exit__(self, *_: object) -> None:
+        self.channel.close()
+        for process in (*self.proxies, self.scaler):
+            process.close()
 
-    def states(self) -> list[str]:
-        """The proxies' states, in their own order."""
-        states = {replica.address: replica.state for replica in self.explain().replicas}
-        return [states[proxy.listening["grpc"]] for proxy in self.proxies]
+    @staticmethod
+    def _proxy(home: Path) -> Process:
+        environ = {
+            "MODELMUXER_HOME": str(home),
+            "MODELMUXER_MESH_TOKEN": TOKEN,
+            "MODELMUXER_DRAIN_WAIT_S": "0.1",
+            "MODELMUXER_PROVIDER_PROXY_PORT": str(free_port()),
+            "MODELMUXER_PROVIDER_PROXY_METRICS_PORT": "0",
+            "MODELMUXER_WORKER_CONNECTIONS": "10",
+        }
+        return Process("services.provider_proxy", environ)
 
-    def until(self, *states: str) -> None:
-        """Waits until the scaler sees the proxies like that."""
-        until(lambda: self.states() == [*states])
-
-
-@contextmanager
-def fleet(home: Path, size: int, **environ: str) -> Iterator[Fleet]:
-    """`size` proxies with 10 slots each, and a scaler."""
-    shared = {"MODELMUXER_MESH_TOKEN": TOKEN, "MODELMUXER_DRAIN_WAIT_S": "0.1"}
-    with ExitStack() as stack:
-        proxies = []
-        for number in range(size):
-            own = {
-                "MODELMUXER_HOME": str(home / str(number)),
-                "MODELMUXER_PROVIDER_PROXY_PORT": str(free_port()),
-                "MODELMUXER_PROVIDER_PROXY_METRICS_PORT": "0",
-                "MODELMUXER_WORKER_CONNECTIONS": "10",
-            }
-            proxies.append(Process("services.provider_proxy", {**shared, **own, **environ}))
-            stack.callback(proxies[-1].close)
-        for proxy in proxies:
-            proxy.started()
-        watching = {
-            "MODELMUXER_HOME": str(home / "scaler"),
-            "MODELMUXER_SCALER_PORT": "0",
+    @staticmethod
+    def _scaler(home: Path, addresses: str) -> Process:
+        environ = {
+            "MODELMUXER_HOME": str(home),
+            "MODELMUXER_SCALER_PORT": str(free_port()),
             "MODELMUXER_SCALER_METRICS_PORT": "0",
             "MODELMUXER_EXTERNAL_METRICS_PORT": "0",
             "MODELMUXER_SCALER_PATIENCE_S": "3",
             "MODELMUXER_SCALER_SCALE_DOWN_AFTER_S": "0",
-            "MODELMUXER_PROVIDER_PROXY_ADDRESS": ",".join(proxy.listening["grpc"] for proxy in proxies),
+            "MODELMUXER_PROVIDER_PROXY_ADDRESS": addresses,
         }
-        scaler = Process("services.scaler", {**shared, **watching})
-        stack.callback(scaler.close)
-        channel = stack.enter_context(grpc.insecure_channel(scaler.started().listening["grpc"]))
-        yield Fleet(proxies, scaler, channel)
-        for proxy in proxies:
-            with contextlib.suppress(ProcessLookupError):
-                proxy.send(signal.SIGCONT)
+        return Process("services.scaler", environ)
+
+    def restore(self) -> None:
+        """Starts again what has ended, wakes what stands still, and waits until all serve."""
+        self.proxies = [proxy.revived() for proxy in self.proxies]
+        self.scaler = self.scaler.revived()
+        grpc.channel_ready_future(self.channel).result(30)
+        self.until(*["serving"] * len(self.proxies))
+
+    def keda(self, **metadata: str) -> Keda:
+        return Keda(self.channel, **metadata)
+
+    def states(self) -> list[str]:
+        """The proxies' states as the scaler sees them, in their own order."""
+        return states(self.channel, self.proxies)
+
+    def until(self, *expected: str) -> None:
+        """Waits until the scaler sees the proxies like that."""
+        until(lambda: self.states() == [*expected])
+
+
+@contextmanager
+def another_scaler(fleet: Fleet, **environ: str) -> Iterator[grpc.Channel]:
+    """A second scaler of the same fleet, which has seen nothing yet."""
+    scaler = Process(fleet.scaler.module, {**fleet.scaler.environ, "MODELMUXER_SCALER_PORT": "0", **environ})
+    try:
+        with grpc.insecure_channel(scaler.started().listening["grpc"]) as channel:
+            yield channel
+    finally:
+        scaler.close()
+
+
+def explain(channel: grpc.Channel) -> Demand:
+    """What a scaler sees."""
+    (demand,) = ScalerServiceStub(channel).Explain(ExplainRequest(service=SERVICE), timeout=10).demands
+    return demand
+
+
+def states(channel: grpc.Channel, proxies: Sequence[Process]) -> list[str]:
+    """Proxies' states as a scaler sees them."""
+    seen = {replica.address: replica.state for replica in explain(channel).replicas}
+    return [seen[proxy.listening["grpc"]] for proxy in proxies]
 
 
 def until(condition: Callable[[], bool], within_s: float = 30.0) -> None:

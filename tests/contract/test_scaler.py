@@ -19,16 +19,24 @@ import pytest
 from modelmuxer.provider.v1.provider_pb2 import WatchProvidersRequest
 from modelmuxer.provider.v1.provider_pb2_grpc import ProviderServiceStub
 
-from tests.contract.scaler_fleet import TOKEN, Fleet, Process, fleet, until
+from tests.contract.scaler_fleet import TOKEN, Fleet, Keda, Process, another_scaler, explain, states, until
+
+pytestmark = pytest.mark.timeout(300)  # processes are started again and again, on whatever machine
 
 CALM = {"cpuPercent": "100", "queueMs": "100000"}  # so that a busy machine does not load the fleet
 
 
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with Fleet(tmp_path_factory.mktemp("fleet"), 3) as fleet:
+        yield fleet
+
+
 @pytest.fixture
-def three(tmp_path: Path) -> Iterator[Fleet]:
-    with fleet(tmp_path, 3) as started:
-        started.until("serving", "serving", "serving")
-        yield started
+def three(started: Fleet) -> Fleet:
+    """Three proxies that serve, whatever the test before has done to them."""
+    started.restore()
+    return started
 
 
 @contextmanager
@@ -47,18 +55,12 @@ def calls(proxy: Process, count: int) -> Iterator[None]:
 def test_kill_one_and_one_more_is_asked_for_until_it_is_back(three: Fleet) -> None:
     keda = three.keda(minReplicas="3", **CALM)
     assert keda.read() == 300
-    victim = three.proxies[0]
-    victim.send(signal.SIGKILL)
+    three.proxies[0].send(signal.SIGKILL)
     three.until("sick", "serving", "serving")
     assert keda.read() == 400
     assert keda.replicas() == 4
-    three.proxies[0] = Process(victim.module, victim.environ)
-    try:
-        three.proxies[0].started()
-        three.until("serving", "serving", "serving")
-        assert keda.read() == 300
-    finally:
-        three.proxies[0].close()
+    three.restore()
+    assert keda.read() == 300
 
 
 def test_one_that_stands_still_is_sick_though_its_connection_stands(three: Fleet) -> None:
@@ -66,7 +68,7 @@ def test_one_that_stands_still_is_sick_though_its_connection_stands(three: Fleet
     three.proxies[1].send(signal.SIGSTOP)
     three.until("serving", "sick", "serving")
     assert keda.read() == 400
-    assert "silent" in next(each.trouble for each in three.explain().replicas if each.state == "sick")
+    assert "silent" in next(each.trouble for each in explain(three.channel).replicas if each.state == "sick")
     three.proxies[1].send(signal.SIGCONT)
     three.until("serving", "serving", "serving")
     assert keda.read() == 300
@@ -92,7 +94,7 @@ def test_one_that_drains_is_neither_sick_nor_load(three: Fleet) -> None:
     three.proxies[0].process.wait(30)
     assert three.states() == ["draining", "serving", "serving"]  # and gone it is no sick one either
     assert keda.read() == 300
-    assert three.explain().current == 2
+    assert explain(three.channel).current == 2
 
 
 def test_all_that_stand_still_change_nothing(three: Fleet) -> None:
@@ -101,39 +103,27 @@ def test_all_that_stand_still_change_nothing(three: Fleet) -> None:
         proxy.send(signal.SIGSTOP)
     three.until("sick", "sick", "sick")
     assert keda.read() == 300
-    assert three.explain().panic
+    assert explain(three.channel).panic
 
 
-def test_one_that_has_not_served_yet_is_starting(tmp_path: Path) -> None:
-    with fleet(tmp_path, 1) as started:
-        started.until("serving")
-        started.proxies[0].send(signal.SIGSTOP)
-        environ = {**started.scaler.environ, "MODELMUXER_SCALER_PORT": "0"}
-        newcomer = Process("services.scaler", environ).started()  # which has not seen it serve
-        try:
-            with grpc.insecure_channel(newcomer.listening["grpc"]) as channel:
-                seen = Fleet(started.proxies, newcomer, channel)
-                assert seen.states() == ["starting"]
-                assert seen.keda(**CALM).read() == 100  # nothing has served: nothing is changed
-                started.proxies[0].send(signal.SIGCONT)
-                seen.until("serving")
-                assert seen.keda(**CALM).read() == 200
-        finally:
-            newcomer.close()
+def test_one_that_has_not_served_yet_is_starting(three: Fleet) -> None:
+    for proxy in three.proxies:
+        proxy.send(signal.SIGSTOP)
+    with another_scaler(three) as channel:
+        assert states(channel, three.proxies) == ["starting"] * 3
+        assert Keda(channel, **CALM).read() == 300  # nothing has served: nothing is changed
+        three.proxies[0].send(signal.SIGCONT)
+        until(lambda: states(channel, three.proxies) == ["serving", "starting", "starting"])
+        assert Keda(channel, **CALM).read() == 200
 
 
-def test_a_scaler_that_knows_no_replica_gives_an_error_and_no_number(three: Fleet, tmp_path: Path) -> None:
-    environ = {**three.scaler.environ, "MODELMUXER_PROVIDER_PROXY_ADDRESS": "nowhere.invalid:50052"}
-    lost = Process("services.scaler", environ).started()
-    try:
-        with grpc.insecure_channel(lost.listening["grpc"]) as channel:
-            keda = Fleet([], lost, channel).keda()
-            with pytest.raises(grpc.RpcError) as refused:
-                keda.read()
-            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-            assert not keda.stub.IsActive(keda.object, timeout=10).result
-    finally:
-        lost.close()
+def test_a_scaler_that_knows_no_replica_gives_an_error_and_no_number(three: Fleet) -> None:
+    with another_scaler(three, MODELMUXER_PROVIDER_PROXY_ADDRESS="nowhere.invalid:50052") as channel:
+        keda = Keda(channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            keda.read()
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert not keda.stub.IsActive(keda.object, timeout=10).result
 
 
 def test_a_scaled_object_that_says_something_wrong_hears_what(three: Fleet) -> None:

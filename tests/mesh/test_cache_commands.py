@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.mesh.mesh import Mesh, until
 from tests.mesh.test_main_job import mux, mux_json
 
@@ -14,6 +16,7 @@ QUESTIONS = [
 ]
 
 
+@pytest.mark.timeout(300)  # six starts of an interpreter, which a busy machine makes wait
 def test_a_file_of_requests_is_made_once_found_again_and_forgotten(mesh: Mesh, tmp_path: Path) -> None:
     questions = tmp_path / "questions.jsonl"
     questions.write_text("\n".join(map(json.dumps, QUESTIONS)) + "\n\n")

@@ -59,7 +59,7 @@ def _build(tool: Tool, build: Callable[[Path], None]) -> None:
 
 
 def _go_install(tool: Tool, folder: Path) -> None:
-    command = ["go", "install", f"{tool.package}@{tool.version}"]
+    command = ["go", "install", "-tags", tool.tags, f"{tool.package}@{tool.version}"]
     environ = os.environ | {"GOBIN": str(folder), "GOFLAGS": "-mod=mod"}
     subprocess.run(command, env=environ, check=True, timeout=BUILD_TIMEOUT_S)
 

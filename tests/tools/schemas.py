@@ -30,7 +30,7 @@ DEFINITIONS = {  # modules, and their custom resource definitions
 }
 KINDS = {
     *("Deployment", "StatefulSet", "Service", "ServiceAccount", "ConfigMap", "Secret", "Ingress", "NetworkPolicy"),
-    *("PodDisruptionBudget", "HorizontalPodAutoscaler", "Pod"),
+    *("PodDisruptionBudget", "HorizontalPodAutoscaler", "APIService", "Pod"),
 }
 DOWNLOAD_TIMEOUT_S = 900
 

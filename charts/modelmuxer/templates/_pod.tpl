@@ -48,6 +48,9 @@ spec:
         - {name: grpc, containerPort: {{ $service.grpc }}}
         - {name: metrics, containerPort: {{ add $service.grpc 1000 }}}
         {{- end }}
+        {{- if and (eq .component "scaler") $root.Values.autoscaling.externalMetrics.enabled }}
+        - {name: external, containerPort: 8443}
+        {{- end }}
         {{- if $service.http }}
         - {name: http, containerPort: {{ $service.http }}}
         {{- end }}
@@ -166,7 +169,8 @@ spec:
   {{- $_ := set $env "MODELMUXER_GRACE_S" ($service.drain.graceSeconds | toString) -}}
   {{- range $name, $facts := include "modelmuxer.map" $root | fromYaml -}}
     {{- if and (has $name $service.calls) $facts.grpc -}}
-      {{- $_ := set $env (printf "MODELMUXER_%s_ADDRESS" (upper $facts.module)) (printf "%s-%s:%v" $full $name $facts.grpc) -}}
+      {{- $host := printf "%s-%s%s" $full $name (ternary "-replicas" "" (eq $.component "scaler")) -}}
+      {{- $_ := set $env (printf "MODELMUXER_%s_ADDRESS" (upper $facts.module)) (printf "%s:%v" $host $facts.grpc) -}}
     {{- end -}}
   {{- end -}}
   {{- with $root.Values.telemetry.otlpEndpoint -}}
@@ -179,6 +183,9 @@ spec:
   {{- if include "modelmuxer.simulated" $root -}}
     {{- $_ := set $env "MODELMUXER_SIMULATOR_URL" (printf "http://%s-simulator:8090" $full) -}}
   {{- end -}}
+{{- end -}}
+{{- if and (eq .component "scaler") $root.Values.autoscaling.externalMetrics.enabled -}}
+  {{- $_ := set $env "MODELMUXER_EXTERNAL_METRICS_PORT" "8443" -}}
 {{- end -}}
 {{- if eq .component "cache" -}}{{- $_ := set $env "MODELMUXER_CACHE_STORE" $root.Values.stores.cache -}}{{- end -}}
 {{- if eq .component "accounting" -}}{{- $_ := set $env "MODELMUXER_LEDGER_STORE" $root.Values.stores.ledger -}}{{- end -}}

@@ -5,6 +5,7 @@ provider-proxy: {module: provider_proxy, grpc: 50052, journal: true, calls: [acc
 cache: {module: cache, grpc: 50053, calls: []}
 accounting: {module: accounting, grpc: 50054, calls: []}
 simulator: {module: simulator, http: 8090, calls: []}
+scaler: {module: scaler, grpc: 50055, calls: [router, provider-proxy, cache, accounting]}
 {{- end }}
 
 {{/* The services of this release by name, each with the defaults, its overrides, its facts, and what follows from them:
@@ -13,15 +14,21 @@ simulator: {module: simulator, http: 8090, calls: []}
 {{- $root := . -}}
 {{- $services := dict -}}
 {{- range $name, $facts := include "modelmuxer.map" . | fromYaml -}}
-  {{- if or (ne $name "simulator") (include "modelmuxer.simulated" $root) -}}
+  {{- $wanted := true -}}
+  {{- if eq $name "simulator" -}}{{- $wanted = include "modelmuxer.simulated" $root -}}{{- end -}}
+  {{- if eq $name "scaler" -}}{{- $wanted = include "modelmuxer.scaler" $root -}}{{- end -}}
+  {{- if $wanted -}}
     {{- $own := index $root.Values.services $name | default dict -}}
     {{- $service := mergeOverwrite (deepCopy $root.Values.defaults) (deepCopy $own) $facts -}}
     {{- $replicas := ternary 1 (int $service.replicas) (kindIs "invalid" $service.replicas) -}}
     {{- $scaled := and $service.autoscaling.enabled (gt $replicas 0) (ne $root.Values.autoscaling.mode "off") -}}
-    {{- $one := or (eq $name "simulator") (and (eq $name "accounting") (eq $root.Values.stores.ledger "sqlite")) -}}
+    {{- $one := or (has $name (list "simulator" "scaler")) (and (eq $name "accounting") (eq $root.Values.stores.ledger "sqlite")) -}}
     {{- if and $one (or (gt $replicas 1) $service.autoscaling.enabled) -}}
       {{- if eq $name "simulator" -}}
         {{- fail "services.simulator: the simulated providers are one process, because they keep one bill. Set its replicas to 1 and its autoscaling off." -}}
+      {{- end -}}
+      {{- if eq $name "scaler" -}}
+        {{- fail "services.scaler: the scaler is one process, so that autoscalers hear one voice. Set its replicas to 1 and its autoscaling off." -}}
       {{- end -}}
       {{- fail (printf "services.accounting: a SQLite ledger has one process, and %s was asked for. Set stores.ledger to mongodb, or replicas to 1 and autoscaling.enabled to false." (ternary "autoscaling" (printf "%d replicas" $replicas) $service.autoscaling.enabled)) -}}
     {{- end -}}
@@ -61,6 +68,12 @@ simulator: {module: simulator, http: 8090, calls: []}
      HTTP face, then plain gRPC, each within the grace; ten more let calls settle and the journal go to accounting. */}}
 {{- define "modelmuxer.terminationSeconds" -}}
 {{- add (ceil .drain.waitSeconds) (mul 3 (ceil .drain.graceSeconds)) 10 -}}
+{{- end }}
+
+{{/* Not empty where autoscalers ask the scaler: KEDA does, and HPAs do by autoscaling.externalMetrics. */}}
+{{- define "modelmuxer.scaler" -}}
+{{- $mode := include "modelmuxer.autoscaler" . -}}
+{{- if or (eq $mode "keda") (and (eq $mode "hpa") .Values.autoscaling.externalMetrics.enabled) -}}yes{{- end -}}
 {{- end }}
 
 {{/* keda, hpa or off. */}}

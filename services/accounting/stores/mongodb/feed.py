@@ -14,7 +14,7 @@ from services.accounting.stores import Change
 from services.accounting.stores.mongodb.connection import Connections, Document, retried
 
 POLL_S = 0.1
-KEPT = 1000
+KEPT = 256
 LOST_AFTER_S = 3.0
 """Whoever could not ask for so long may have missed a key that was revoked."""
 ASK_AGAIN_S = 0.25
