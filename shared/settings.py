@@ -26,8 +26,6 @@ MASK = "********"
 # Settings of the Performance Guide that no part of this release could obey: the values that ask for nothing, and what
 # to say of any other. A name that some service's settings declare is that service's business.
 MEANINGLESS: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "CACHE_BACKEND": (("memory",), "this release caches in memory only; set CACHE_BACKEND=memory or unset it"),
-    "REDIS_URL": ((), "this release has no part that uses Redis; unset it (responses are cached in memory)"),
     "MONGODB_URL": ((), "this release keeps its ledger in SQLite under MODELMUXER_HOME; unset it"),
     "DATABASE_POOL_SIZE": ((), "the SQLite ledger has one writer and no pool; unset it"),
     "DATABASE_MAX_OVERFLOW": ((), "the SQLite ledger has one writer and no pool; unset it"),

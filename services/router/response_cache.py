@@ -16,7 +16,7 @@ from modelmuxer.cache.v1.cache_pb2 import CacheKey, FillOpen, FillRequest, Looku
 from modelmuxer.chat.v1.chat_pb2 import ChatResponse
 from modelmuxer.tunnel import KEY_METADATA
 
-from services.router.breaker import Breaker
+from shared.breaker import Breaker
 
 if TYPE_CHECKING:
     from modelmuxer.cache.v1.cache_pb2_grpc import CacheServiceAsyncStub

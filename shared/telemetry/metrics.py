@@ -71,6 +71,18 @@ CACHE_LOOKUPS = Counter(names.CACHE_LOOKUPS, "Look-ups in the response cache, by
 CACHE_ENTRIES = Gauge(names.CACHE_ENTRIES, "Answers in the response cache.")
 CACHE_BYTES = Gauge(names.CACHE_BYTES, "Bytes in the response cache.")
 CACHE_REMOVED = Counter(names.CACHE_REMOVED, "Answers that left the response cache, by why.", ("why",))
+CACHE_STORE_UP = Gauge(names.CACHE_STORE_UP, "Whether a Redis server is asked (1) or left alone (0).", ("server",))
+CACHE_STORE_CONNECTIONS = Gauge(names.CACHE_STORE_CONNECTIONS, "Most connections to each Redis server.", ("kind",))
+CACHE_STORE_BUSY = Gauge(names.CACHE_STORE_BUSY, "Connections to Redis that wait for a reply.", ("kind",))
+CACHE_STORE_TIMEOUT = Gauge(names.CACHE_STORE_TIMEOUT, "How long Redis is waited for.", ("kind",))
+CACHE_STORE_DURATION = Histogram(
+    names.CACHE_STORE_DURATION, "How long pipelines to Redis took.", ("kind",), buckets=names.STORE_BUCKETS
+)
+CACHE_STORE_UNANSWERED = Counter(
+    names.CACHE_STORE_UNANSWERED, "What Redis was not asked, or did not answer in time.", ("kind", "why")
+)
+CACHE_STORE_REFUSED = Counter(names.CACHE_STORE_REFUSED, "Commands that Redis would not run, by error.", ("error",))
+CACHE_UNREADABLE = Counter(names.CACHE_UNREADABLE, "Stored answers that could not be read, by why.", ("why",))
 JOURNAL_RECORDS = Counter(names.JOURNAL_RECORDS, "Records appended to the journal, by kind.", ("kind",))
 JOURNAL_BYTES = Gauge(names.JOURNAL_BYTES, "Bytes of the journal on disk.")
 JOURNAL_PENDING = Gauge(names.JOURNAL_PENDING, "Journal records that accounting has not acknowledged.")

@@ -75,6 +75,14 @@ CACHE_LOOKUPS = "modelmuxer_cache_lookups_total"
 CACHE_ENTRIES = "modelmuxer_cache_entries"
 CACHE_BYTES = "modelmuxer_cache_bytes"
 CACHE_REMOVED = "modelmuxer_cache_removed_total"
+CACHE_STORE_UP = "modelmuxer_cache_store_up"
+CACHE_STORE_CONNECTIONS = "modelmuxer_cache_store_connections"
+CACHE_STORE_BUSY = "modelmuxer_cache_store_busy_connections"
+CACHE_STORE_TIMEOUT = "modelmuxer_cache_store_timeout_seconds"
+CACHE_STORE_DURATION = "modelmuxer_cache_store_duration_seconds"
+CACHE_STORE_UNANSWERED = "modelmuxer_cache_store_unanswered_total"
+CACHE_STORE_REFUSED = "modelmuxer_cache_store_refused_total"
+CACHE_UNREADABLE = "modelmuxer_cache_unreadable_total"
 JOURNAL_RECORDS = "modelmuxer_journal_records_total"
 JOURNAL_BYTES = "modelmuxer_journal_bytes"
 JOURNAL_PENDING = "modelmuxer_journal_pending_records"
@@ -98,4 +106,5 @@ TIME_TO_FIRST_TOKEN_BUCKETS = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1),
     *(0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
 )
+STORE_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 LAG_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)

@@ -10,19 +10,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import aiohttp
 import grpc
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from modelmuxer.accounting.v1.accounting_pb2 import Announced, JournalRecord, Outcome, RecordResponse
 from modelmuxer.accounting.v1.accounting_pb2_grpc import (
     AccountingServiceServicer,
@@ -46,6 +39,7 @@ from shared.channels import MeshChannel, connect
 from shared.errors import MeshError
 from shared.runner import App, running
 from shared.transcript import Transcript
+from tests import tls
 
 if TYPE_CHECKING:
     from modelmuxer.provider.v1.provider_pb2_grpc import ProviderServiceAsyncStub
@@ -188,22 +182,8 @@ async def until(condition: Callable[[], bool], timeout_s: float = 5) -> None:
 
 def self_signed(folder: Path) -> ssl.SSLContext:
     """TLS of a server that nobody vouches for."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = folder / "server.pem"
-    pem.write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM)
-    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
+    context.load_cert_chain(tls.self_signed(folder))
     return context
 
 

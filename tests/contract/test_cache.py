@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -176,10 +177,25 @@ async def test_without_the_mesh_token_nothing_is_said(tmp_path: Path) -> None:
     assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
-@pytest.mark.parametrize("name", ["CACHE_BACKEND", "MODELMUXER_CACHE_STORE"])
-def test_a_store_that_this_release_lacks_is_refused_with_what_to_set_instead(name: str) -> None:
-    with pytest.raises(SettingsError, match="caches in memory only; set it to memory or unset it"):
-        CacheSettings.load({name: "redis"})
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        ({"CACHE_BACKEND": "redis"}, "REDIS_URL is not set although MODELMUXER_CACHE_STORE is redis"),
+        ({"REDIS_URL": "redis://h/0"}, "set MODELMUXER_CACHE_STORE=redis, or unset it"),
+        ({"CACHE_BACKEND": "redis", "REDIS_URL": "http://u:pw@h/0"}, "REDIS_URL must begin with redis://"),
+        ({"CACHE_BACKEND": "redis", "REDIS_URL": "redis+sentinel://u:pw@h:1"}, "comes the master's name"),
+        ({"CACHE_BACKEND": "redis", "REDIS_URL": "redis+cluster://u:pw@h:1/3"}, "database 0 only"),
+        ({"CACHE_BACKEND": "redis", "REDIS_URL": "redis://h", "CACHE_KEY_PREFIX": "{mux}:"}, "has a brace"),
+        (
+            {"CACHE_BACKEND": "redis", "REDIS_URL": "redis://h", "MODELMUXER_CACHE_ENCRYPTION_KEYS": "/nowhere"},
+            "ENCRYPTION_KEYS=/nowhere cannot be read",
+        ),
+    ],
+)
+def test_settings_of_redis_that_cannot_be_are_refused_with_what_to_set(environ: dict[str, str], sentence: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(sentence)) as refused:
+        CacheSettings.load(environ)
+    assert "pw" not in str(refused.value)
 
 
 def test_the_guides_names_set_the_cache() -> None:

@@ -1,4 +1,4 @@
-"""A TCP wire that can be cut: what is connected through it is connected to a target, until somebody cuts it."""
+"""A TCP wire that can be cut, slowed, and torn in mid-reply: what is connected through it is connected to a target."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ class Wire:
         self._server: asyncio.Server | None = None
         self._ends: set[asyncio.StreamWriter] = set()
         self.port = 0
+        self.delay_s = 0.0
+        """How long each piece of what the target says is held back."""
+        self.tear_after_bytes: int | None = None
+        """Of what the target says next this much still gets through, on any connection; then that is reset."""
 
     async def open(self) -> None:
         """Starts to listen."""
@@ -44,13 +48,26 @@ class Wire:
         ends = {writer, far_writer}
         self._ends |= ends
         there = asyncio.create_task(_carry(reader, far_writer))
-        back = asyncio.create_task(_carry(far_reader, writer))
+        back = asyncio.create_task(self._carry_back(far_reader, writer))
         await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
         # Neither HTTP nor gRPC goes on with half a connection.
         for end in ends:
             end.close()
         self._ends -= ends
         await asyncio.gather(there, back)
+
+    async def _carry_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := await reader.read(_CHUNK_BYTES):
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
+                if self.tear_after_bytes is not None:
+                    writer.write(chunk[: self.tear_after_bytes])
+                    await writer.drain()
+                    writer.transport.abort()
+                    return
+                writer.write(chunk)
+                await writer.drain()
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -14,11 +14,13 @@ import pytest
 
 @dataclass(frozen=True)
 class Tool:
-    """A program of a pinned version. Without a Go package it comes from the system's own packages."""
+    """A program of a pinned version: a Go package, or what a module of this folder builds; else the system's own."""
 
     name: str
     version: str
     package: str = ""
+    recipe: str = ""
+    """A module with `build(folder)`, which puts the program into a folder."""
     needed_by_tests: bool = True
     hint: str = ""
 
@@ -32,6 +34,18 @@ TOOLS = {
     tool.name: tool
     for tool in (
         Tool("grpcurl", "v1.9.4", "github.com/fullstorydev/grpcurl/cmd/grpcurl", hint="install Go (https://go.dev)"),
+        Tool(
+            "mongodb",
+            "ferretdb-2.7.0",
+            recipe="tests.tools.mongodb",
+            hint="it needs Linux on x86-64, apt with a Debian mirror, and Go; or set MONGODB_URL to a server of yours",
+        ),
+        Tool(
+            "redis-server",
+            "7.0-bookworm",
+            recipe="tests.tools.redis_server",
+            hint="install your system's package redis-server; or it needs Linux on x86-64 and apt with a Debian mirror",
+        ),
         Tool("wrk", "any", needed_by_tests=False, hint="install your system's package wrk; only `make bench` uses it"),
     )
 }

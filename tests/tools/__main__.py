@@ -1,11 +1,14 @@
 """`make tools`: builds what is missing, says what it does, and says what cannot be had."""
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.tools import TOOLS, Tool, find, in_ci
@@ -19,8 +22,10 @@ def main() -> int:
 
 
 def _have(tool: Tool) -> bool:
+    if tool.recipe and find(tool.name) is None:
+        _build(tool, importlib.import_module(tool.recipe).build)
     if tool.package and not tool.cached.exists() and shutil.which("go"):
-        _build(tool)
+        _build(tool, partial(_go_install, tool))
     path = find(tool.name)
     if path is None:
         print(f"tools: {tool.name} is missing, what needs it is skipped: {tool.hint}")
@@ -31,22 +36,30 @@ def _have(tool: Tool) -> bool:
     return path is not None
 
 
-def _build(tool: Tool) -> None:
+def _build(tool: Tool, build: Callable[[Path], None]) -> None:
     """Builds beside its place and moves it there, so that a build that is cut short leaves nothing half made."""
-    print(f"tools: building {tool.name} {tool.version} with go; this takes minutes, once", flush=True)
-    tool.cached.parent.mkdir(parents=True, exist_ok=True)
+    print(f"tools: building {tool.name} {tool.version}; this takes minutes, once", flush=True)
+    place = tool.cached.parent
+    place.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=tool.cached.parent) as folder:
-        command = ["go", "install", f"{tool.package}@{tool.version}"]
-        try:
-            subprocess.run(
-                command, env=os.environ | {"GOBIN": folder, "GOFLAGS": "-mod=mod"}, check=True, timeout=BUILD_TIMEOUT_S
-            )
-        except (subprocess.SubprocessError, OSError) as error:
-            print(f"tools: {tool.name} could not be built: {error}", file=sys.stderr)
-            return
-        (Path(folder) / tool.name).rename(tool.cached)
+    draft = Path(tempfile.mkdtemp(prefix=f".{tool.name}-", dir=place.parent))
+    try:
+        build(draft)
+        draft.chmod(0o755)
+        shutil.rmtree(place, ignore_errors=True)
+        draft.rename(place)
+    except (subprocess.SubprocessError, OSError, RuntimeError) as error:
+        print(f"tools: {tool.name} could not be built: {error}", file=sys.stderr)
+        return
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     print(f"tools: built {tool.name} in {time.monotonic() - started:.0f} s")
+
+
+def _go_install(tool: Tool, folder: Path) -> None:
+    command = ["go", "install", f"{tool.package}@{tool.version}"]
+    environ = os.environ | {"GOBIN": str(folder), "GOFLAGS": "-mod=mod"}
+    subprocess.run(command, env=environ, check=True, timeout=BUILD_TIMEOUT_S)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.router.breaker import Breaker
 from services.router.retry_budget import RetryBudget
+from shared.breaker import Breaker
 
 
 def test_retries_are_a_tenth_of_calls_once_the_burst_is_spent() -> None:

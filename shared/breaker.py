@@ -23,6 +23,10 @@ class Breaker:
         """Whether the dependency is taken to be well."""
         return self._failures < self._threshold
 
+    def rests_for_s(self, now_s: float) -> float:
+        """How long it is until the next probe may go out."""
+        return 0.0 if self.closed else max(0.0, self._rests_until_s - now_s)
+
     def allows(self, now_s: float) -> bool:
         """Whether a call may go out now. Once the rest is over, one call probes while the others go on resting."""
         if self.closed:
