@@ -13,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from modelmuxer.cache.v1 import cache_pb2, cache_pb2_grpc
 from modelmuxer.chat.v1.chat_pb2 import ChatResponse, FinishReason
 
+from services.cache.semantic.memory import Memory
 from services.cache.stores import Key, Store
 from shared.errors import MeshError, Reason
 from shared.telemetry import metrics
@@ -37,8 +38,9 @@ _NO_TIME = "the answer may not be kept for any time"
 class CacheService(cache_pb2_grpc.CacheServiceServicer):
     """Serves CacheService over a store."""
 
-    def __init__(self, store: Store, *, ttl_s: float) -> None:
+    def __init__(self, store: Store, memory: Memory, *, ttl_s: float) -> None:
         self._store = store
+        self._memory = memory
         self._ttl_s = ttl_s
 
     async def Lookup(self, request: cache_pb2.LookupRequest, context: Context) -> cache_pb2.LookupResponse:
@@ -73,6 +75,20 @@ class CacheService(cache_pb2_grpc.CacheServiceServicer):
             return cache_pb2.FillResponse(reason=_CUT)
         stored = await self._store.put(key, answer.SerializeToString(), ttl_s)
         return cache_pb2.FillResponse(stored=stored, reason="" if stored else _TOO_LARGE)
+
+    async def FindSimilar(
+        self, request: cache_pb2.FindSimilarRequest, context: Context
+    ) -> cache_pb2.FindSimilarResponse:
+        """Finds a question whose answer may stand for another's."""
+        return await self._memory.find(request)
+
+    async def Remember(self, request: cache_pb2.RememberRequest, context: Context) -> cache_pb2.RememberResponse:
+        """Remembers a question."""
+        return await self._memory.remember(request)
+
+    async def Judge(self, request: cache_pb2.JudgeRequest, context: Context) -> cache_pb2.JudgeResponse:
+        """Takes a verdict."""
+        return await self._memory.judge(request)
 
     async def _gather(self, parts: AsyncIterator[cache_pb2.FillRequest]) -> ChatResponse | None:
         """The answer; None as soon as its events are too large, so that no fill takes this process's memory."""

@@ -10,6 +10,7 @@ from modelmuxer.provider.v1.provider_pb2_grpc import ProviderServiceStub
 from modelmuxer.router.v1.router_pb2_grpc import add_RouterServiceServicer_to_server
 
 from services.router import http
+from services.router.embedder import Embedder
 from services.router.engine import Engine
 from services.router.leases import Leases
 from services.router.operations import Operations
@@ -17,6 +18,8 @@ from services.router.principals import Principals
 from services.router.providers import LiveModels
 from services.router.reservation import Reservations
 from services.router.response_cache import ResponseCache
+from services.router.retry_budget import RetryBudget
+from services.router.semantic import SemanticCache
 from services.router.service import RouterService
 from services.router.settings import RouterSettings
 from shared import catalogue
@@ -32,10 +35,8 @@ async def build(settings: RouterSettings, app: App) -> None:
     """Hangs the router onto its process."""
     accounting = AccountingServiceStub(app.channel(settings.accounting_address))
     proxy = ProviderServiceStub(app.channel(settings.provider_proxy_address))
-    cache = ResponseCache(
-        CacheServiceStub(app.channel(settings.cache_address)),
-        timeout_s=settings.cache_timeout_s,
-    )
+    caches = CacheServiceStub(app.channel(settings.cache_address))
+    cache = ResponseCache(caches, timeout_s=settings.cache_timeout_s)
     journal = Journal(
         settings.home / "journal" / f"router-{app.port}",
         witness=app.replica,
@@ -54,16 +55,30 @@ async def build(settings: RouterSettings, app: App) -> None:
     operations = Operations(accounting, replica=app.replica)
     app.stack.push_async_callback(operations.drain)
     app.stack.push_async_callback(cache.drain)
+    reservations, retries = Reservations(leases, wait_s=settings.budget_wait_s), RetryBudget()
+    embedder = Embedder(
+        settings=settings, live=live, proxy=proxy, journal=journal, reservations=reservations, retries=retries
+    )
+    semantic = SemanticCache(
+        caches,
+        embedder,
+        timeout_s=settings.cache_timeout_s,
+        embedding_timeout_s=settings.semantic_embedding_timeout_s,
+    )
+    app.stack.push_async_callback(semantic.drain)
     engine = Engine(
         settings=settings,
         catalogue=_catalogue(settings),
         principals=principals,
         live=live,
         cache=cache,
+        semantic=semantic,
         operations=operations,
         proxy=proxy,
         journal=journal,
-        reservations=Reservations(leases, wait_s=settings.budget_wait_s),
+        reservations=reservations,
+        embedder=embedder,
+        retries=retries,
     )
     app.background(catalogue.watch(settings.config, os.environ, engine.use), "catalogue watch")
     app.serve(add_RouterServiceServicer_to_server, RouterService(engine), SERVICE, public=True)

@@ -37,6 +37,7 @@ from services.router.reservation import MOST_NAMED, NoRoom, Reservations, altern
 from services.router.response_cache import ResponseCache
 from services.router.retry_budget import RetryBudget
 from services.router.scoring import Option, Size
+from services.router.semantic import SemanticCache
 from services.router.settings import RouterSettings
 from services.router.shortlist import Asked, effective_cap, narrow, no_candidate
 from services.router.validation import validate
@@ -70,29 +71,26 @@ class Engine:
         principals: Principals,
         live: LiveModels,
         cache: ResponseCache,
+        semantic: SemanticCache,
         operations: Operations,
         proxy: ProviderServiceAsyncStub,
         journal: Journal,
         reservations: Reservations,
+        embedder: Embedder,
+        retries: RetryBudget,
     ) -> None:
         self.settings = settings
         self._catalogue = catalogue
         self._principals = principals
         self._live = live
         self._cache = cache
+        self._semantic = semantic
         self._operations = operations
         self._proxy = proxy
         self._journal = journal
         self._reservations = reservations
-        self._retries = RetryBudget()
-        self._embedder = Embedder(
-            settings=settings,
-            live=live,
-            proxy=proxy,
-            journal=journal,
-            reservations=reservations,
-            retries=self._retries,
-        )
+        self._retries = retries
+        self._embedder = embedder
         self._decisions = Decisions(ttl_s=settings.routing_cache_ttl_s if settings.enable_routing_cache else 0)
 
     def use(self, catalogue: Catalogue) -> None:
@@ -224,21 +222,44 @@ class Engine:
         plan = walk.plan
         found: LookupResponse | None = None
         if plan.store or plan.look_up:
-            walk.key = _cache_key(walk)
+            walk.key = _cache_key(walk, walk.chat)
         if plan.look_up and walk.key is not None:
             found = await self._cache.look_up(walk.key, plan.max_age)
             walk.cache = CacheInfo(status=CacheInfo.STATUS_MISS)
         else:
             walk.cache = CacheInfo(status=CacheInfo.STATUS_BYPASS, reason=plan.bypass)
+        if found is None and plan.look_up and (answer := await self._look_up_like(walk)) is not None:
+            return answer
         if found is None:
             if walk.chat.cache.only_if_cached:
                 raise MeshError(
                     Reason.CACHE_MISS, "The cache does not have the answer, and the request wants no other."
                 )
             return None
+        return self._from_cache(walk, found, CacheInfo(status=CacheInfo.STATUS_EXACT))
+
+    async def _look_up_like(self, walk: Walk) -> ChatResponse | None:
+        """A like question's answer, where the request takes one."""
+        similar = await self._semantic.find(walk, self._catalogue, lambda rest: _cache_key(walk, rest))
+        if similar is None or not similar.found.HasField("key"):
+            return None
+        found = await self._cache.look_up(similar.found.key, walk.plan.max_age)
+        if found is None:
+            return None
+        info = CacheInfo(
+            status=CacheInfo.STATUS_SEMANTIC,
+            similarity=similar.found.similarity,
+            difference=similar.found.difference,
+            hit=similar.hit,
+        )
+        return self._from_cache(walk, found, info)
+
+    def _from_cache(self, walk: Walk, found: LookupResponse, info: CacheInfo) -> ChatResponse:
+        """A kept answer, made this request's own."""
         answer = found.answer
-        saved_nanos = answer.completed.cost.nanos
-        walk.cache = CacheInfo(status=CacheInfo.STATUS_EXACT, age=found.age, saved_nanos=saved_nanos)
+        info.age.CopyFrom(found.age)
+        info.saved_nanos = answer.completed.cost.nanos
+        walk.cache = info
         walk.answer_from_cache(answer.started, answer.completed)
         self._journal_hit(walk, answer)
         return answer
@@ -375,6 +396,7 @@ class Engine:
             return
         if cacheability.storable(answer.completed):
             self._cache.fill_later(walk.key, answer, walk.plan.ttl)
+            self._semantic.remember_later(walk, walk.key, answer, walk.plan.ttl)
 
     def _journal_hit(self, walk: Walk, answer: ChatResponse) -> None:
         """A ledger line at no cost, which says what was saved. A full journal is no reason to withhold the answer."""
@@ -394,7 +416,7 @@ def _order(walk: Walk, model: Model) -> Order:
         call=walk.call,
         chat=walk.chat,
         model=model,
-        number=len(walk.attempts) + 1,
+        number=len(walk.look_ups) + len(walk.attempts) + 1,
         max_output_tokens=effective_cap(model, walk.size.input, *walk.caps),
         input_tokens=walk.size.input,
     )
@@ -407,9 +429,9 @@ def _size(chat: ChatRequest) -> Size:
     return Size(prompt=estimate_message(chat.messages[-1]), input=estimate_input_tokens(chat), output=output)
 
 
-def _cache_key(walk: Walk) -> CacheKey:
+def _cache_key(walk: Walk, chat: ChatRequest) -> CacheKey:
     digest = answer_digest(
-        walk.chat,
+        chat,
         tenant=walk.call.principal.tenant,
         asked=walk.asked.identity,
         allowed_models=walk.call.principal.models,

@@ -29,6 +29,13 @@ class RouterSettings(ServiceSettings):
         maximum=5,
         help="how long a look-up may take; then it is a miss",
     )
+    semantic_embedding_timeout_s: float = setting(
+        1.0,
+        env="SEMANTIC_EMBEDDING_TIMEOUT_S",
+        minimum=0.01,
+        maximum=30,
+        help="how long the embedding for a look-up by meaning may take; then it is a miss",
+    )
     enable_routing_cache: bool = setting(
         True, env="ENABLE_ROUTING_CACHE", guide=True, help="keep the shortlist of each class of requests"
     )

@@ -13,6 +13,7 @@ from shared.catalogue.catalogue import (
     Dialect,
     Model,
     Provider,
+    Semantic,
 )
 from shared.catalogue.documents import CatalogueError
 from shared.catalogue.loading import load
@@ -28,6 +29,7 @@ __all__ = [
     "Dialect",
     "Model",
     "Provider",
+    "Semantic",
     "load",
     "watch",
 ]

@@ -9,7 +9,10 @@ from services.router.http.fields import malformed
 
 
 def read_cache_control(headers: Headers, control: chat.CacheControl) -> None:
-    """Reads a request's Cache-Control (RFC 9111, 5.2.1); unknown directives are ignored."""
+    """Reads a request's Cache-Control (RFC 9111, 5.2.1); unknown directives are ignored.
+
+    Of our own are "semantic", "semantic=0.92" (how like a question must be) and "exact".
+    """
     for directive in headers.get("Cache-Control", "").split(","):
         name, _, value = directive.strip().lower().partition("=")
         match name:
@@ -19,10 +22,23 @@ def read_cache_control(headers: Headers, control: chat.CacheControl) -> None:
                 control.no_cache = True
             case "only-if-cached":
                 control.only_if_cached = True
+            case "semantic":
+                control.semantic = True
+                if value:
+                    control.similarity = _share(value, name)
+            case "exact":
+                control.semantic = False
             case "max-age":
                 if not value.strip('"').isdecimal():
                     raise malformed("Cache-Control", "must give max-age in whole seconds")
                 control.max_age.seconds = int(value.strip('"'))
+
+
+def _share(value: str, name: str) -> float:
+    try:
+        return float(value.strip('"'))
+    except ValueError:
+        raise malformed("Cache-Control", f"must give {name} as a number from 0 to 1") from None
 
 
 def authorization(headers: Headers) -> str | None:

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from modelmuxer.chat.v1 import chat_pb2 as modelmuxer_dot_chat_dot_v1_dot_chat__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmodelmuxer/cache/v1/cache.proto\x12\x13modelmuxer.cache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dmodelmuxer/chat/v1/chat.proto\"*\n\x08\x43\x61\x63heKey\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"g\n\rLookupRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12*\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"j\n\x0eLookupResponse\x12\x30\n\x06\x61nswer\x18\x01 \x01(\x0b\x32 .modelmuxer.chat.v1.ChatResponse\x12&\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"t\n\x0b\x46illRequest\x12-\n\x04open\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.FillOpenH\x00\x12.\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1d.modelmuxer.chat.v1.ChatEventH\x00\x42\x06\n\x04part\"\x90\x01\n\x08\x46illOpen\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x06\x61nswer\x18\x03 \x01(\x0b\x32 .modelmuxer.chat.v1.ChatResponse\".\n\x0c\x46illResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t2\xb0\x01\n\x0c\x43\x61\x63heService\x12Q\n\x06Lookup\x12\".modelmuxer.cache.v1.LookupRequest\x1a#.modelmuxer.cache.v1.LookupResponse\x12M\n\x04\x46ill\x12 .modelmuxer.cache.v1.FillRequest\x1a!.modelmuxer.cache.v1.FillResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmodelmuxer/cache/v1/cache.proto\x12\x13modelmuxer.cache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dmodelmuxer/chat/v1/chat.proto\"*\n\x08\x43\x61\x63heKey\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"g\n\rLookupRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12*\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"j\n\x0eLookupResponse\x12\x30\n\x06\x61nswer\x18\x01 \x01(\x0b\x32 .modelmuxer.chat.v1.ChatResponse\x12&\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"t\n\x0b\x46illRequest\x12-\n\x04open\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.FillOpenH\x00\x12.\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1d.modelmuxer.chat.v1.ChatEventH\x00\x42\x06\n\x04part\"\x90\x01\n\x08\x46illOpen\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x06\x61nswer\x18\x03 \x01(\x0b\x32 .modelmuxer.chat.v1.ChatResponse\".\n\x0c\x46illResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"q\n\x10SemanticQuestion\x12\x30\n\tpartition\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12\r\n\x05\x63lass\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06vector\x18\x04 \x01(\x0c\"t\n\x12\x46indSimilarRequest\x12\x37\n\x08question\x18\x01 \x01(\x0b\x32%.modelmuxer.cache.v1.SemanticQuestion\x12\x11\n\tthreshold\x18\x02 \x01(\x01\x12\x12\n\nmost_wrong\x18\x03 \x01(\x01\"\xb8\x01\n\x13\x46indSimilarResponse\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12\x12\n\nsimilarity\x18\x02 \x01(\x01\x12\x12\n\ndifference\x18\x03 \x01(\t\x12\r\n\x05score\x18\x04 \x01(\x01\x12\x11\n\tthreshold\x18\x05 \x01(\x01\x12+\n\x04near\x18\x06 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\"\xca\x01\n\x0fRememberRequest\x12\x37\n\x08question\x18\x01 \x01(\x0b\x32%.modelmuxer.cache.v1.SemanticQuestion\x12*\n\x03key\x18\x02 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61lias\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0c\n\x04tags\x18\x06 \x03(\t\"6\n\x10RememberResponse\x12\x12\n\nremembered\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"K\n\x0cJudgeRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05\x63lass\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\r\n\x05wrong\x18\x04 \x01(\x08\"0\n\rJudgeResponse\x12\x10\n\x08verdicts\x18\x01 \x01(\x03\x12\r\n\x05wrong\x18\x02 \x01(\x03\x32\xbb\x03\n\x0c\x43\x61\x63heService\x12Q\n\x06Lookup\x12\".modelmuxer.cache.v1.LookupRequest\x1a#.modelmuxer.cache.v1.LookupResponse\x12M\n\x04\x46ill\x12 .modelmuxer.cache.v1.FillRequest\x1a!.modelmuxer.cache.v1.FillResponse(\x01\x12`\n\x0b\x46indSimilar\x12\'.modelmuxer.cache.v1.FindSimilarRequest\x1a(.modelmuxer.cache.v1.FindSimilarResponse\x12W\n\x08Remember\x12$.modelmuxer.cache.v1.RememberRequest\x1a%.modelmuxer.cache.v1.RememberResponse\x12N\n\x05Judge\x12!.modelmuxer.cache.v1.JudgeRequest\x1a\".modelmuxer.cache.v1.JudgeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FILLOPEN']._serialized_end=639
   _globals['_FILLRESPONSE']._serialized_start=641
   _globals['_FILLRESPONSE']._serialized_end=687
-  _globals['_CACHESERVICE']._serialized_start=690
-  _globals['_CACHESERVICE']._serialized_end=866
+  _globals['_SEMANTICQUESTION']._serialized_start=689
+  _globals['_SEMANTICQUESTION']._serialized_end=802
+  _globals['_FINDSIMILARREQUEST']._serialized_start=804
+  _globals['_FINDSIMILARREQUEST']._serialized_end=920
+  _globals['_FINDSIMILARRESPONSE']._serialized_start=923
+  _globals['_FINDSIMILARRESPONSE']._serialized_end=1107
+  _globals['_REMEMBERREQUEST']._serialized_start=1110
+  _globals['_REMEMBERREQUEST']._serialized_end=1312
+  _globals['_REMEMBERRESPONSE']._serialized_start=1314
+  _globals['_REMEMBERRESPONSE']._serialized_end=1368
+  _globals['_JUDGEREQUEST']._serialized_start=1370
+  _globals['_JUDGEREQUEST']._serialized_end=1445
+  _globals['_JUDGERESPONSE']._serialized_start=1447
+  _globals['_JUDGERESPONSE']._serialized_end=1495
+  _globals['_CACHESERVICE']._serialized_start=1498
+  _globals['_CACHESERVICE']._serialized_end=1941
 # @@protoc_insertion_point(module_scope)
