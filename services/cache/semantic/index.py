@@ -13,7 +13,7 @@ from services.cache.semantic.partition import Entry, Near, Partition, Vector
 from services.cache.stores import Key
 from shared.telemetry import metrics
 
-CANDIDATES = 6
+CANDIDATES = 3  # the right one is among them for 97.6 % of questions that have one (5,000 stored)
 
 
 class Match(NamedTuple):

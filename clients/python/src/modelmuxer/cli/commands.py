@@ -7,7 +7,7 @@ import sys
 from importlib.util import find_spec
 
 import click
-from modelmuxer.cli import audit, ceilings, chat, explain, keys, models, reconcile, spend
+from modelmuxer.cli import audit, ceilings, chat, explain, keys, models, reconcile, spend, tune
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,6 +26,12 @@ def up(arguments: tuple[str, ...]) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "services", *arguments])  # noqa: S606 our own interpreter
 
 
+@mux.group()
+def cache() -> None:
+    """Look into the response cache."""
+
+
+cache.add_command(tune.tune)
 for command in (
     *(chat.chat, explain.explain, models.models, spend.spend, reconcile.reconcile, audit.audit),
     *(keys.keys, ceilings.budgets, ceilings.limits, ceilings.tenants),

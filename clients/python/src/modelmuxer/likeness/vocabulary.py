@@ -45,7 +45,18 @@ _THANKS = (
     r"|\b(?:much appreciated|in advance|or not|if not)\b"
 )
 # Said to be kind, or to begin or end: nothing of it changes what is asked.
-COURTESY: Final = re.compile("|".join((_GREETINGS, _OPENINGS, _TELL_ME, _THANKS)), re.IGNORECASE)
+OPENING: Final = re.compile("|".join((_GREETINGS, _OPENINGS, _TELL_ME)), re.IGNORECASE)
+THANKS: Final = re.compile(_THANKS, re.IGNORECASE)
+# Without any of these there is nothing to be found: looking for them costs a tenth of the expressions.
+OPENING_WORDS: Final = words_of(
+    """
+    hi hello hey greetings good dear excuse sorry quick just i i'd a could can would will please kindly answer explain
+    advise clarify tell help do may
+    """
+)
+THANKS_WORDS: Final = (
+    *("please", "pls", "plz", "kindly", "thank", "thx", "cheers", "appreciated", "advance", "or not", "if not"),
+)
 
 NEGATIONS: Final = words_of(
     """

@@ -12,16 +12,19 @@ from modelmuxer.likeness.vocabulary import (
     ASKS_YES_NO,
     CODE_SYMBOLS,
     CONTRACTIONS,
-    COURTESY,
     ENDINGS,
     FUNCTION,
     KINDS,
     NEGATIONS,
     NUMBERS,
+    OPENING,
+    OPENING_WORDS,
     POLES,
     SIDES,
     SYMBOLS,
     SYNONYMS,
+    THANKS,
+    THANKS_WORDS,
     UNIT_SYMBOLS,
     UNITS,
     words_of,
@@ -34,6 +37,9 @@ _PIECE: Final = re.compile(
 )
 _ARTICLES: Final = frozenset(("a", "an", "the"))
 _CODE: Final = re.compile(r"`[^`]+`|\w+(?:\.\w+)*\(|\b[^\W\d_]+_\w+\b|[<>=!]=|=>|->|::|</?\w+>|\\\w")
+_CODE_SIGNS: Final = frozenset("`(_=<>:\\-")
+_FIRST: Final = re.compile(r"[\w']+")
+_EDGES: Final = " \t\n,.:;!-"
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
@@ -76,7 +82,7 @@ def read(text: str) -> Question:
     return Question(
         words=words,
         asks=_asks(words),
-        code=frozenset(found.lower() for found in _CODE.findall(clean)),
+        code=frozenset(found.lower() for found in _CODE.findall(clean)) if _CODE_SIGNS & set(clean) else frozenset(),
         script=_script(clean),
         is_whole=whole,
     )
@@ -84,7 +90,13 @@ def read(text: str) -> Question:
 
 def _without_courtesy(text: str) -> str:
     text = text.strip()
-    while (shorter := COURTESY.sub(" ", text).strip(" \t\n,.:;!-")) != text:
+    low = text.lower()
+    if any(word in low for word in THANKS_WORDS):
+        text = THANKS.sub(" ", text).strip(_EDGES)
+    while (start := _FIRST.match(text)) and start[0].lower() in OPENING_WORDS:
+        shorter = OPENING.sub("", text, count=1).strip(_EDGES)
+        if shorter == text:
+            break
         text = shorter
     return text
 
@@ -196,6 +208,8 @@ _MEASURES: Final = words_of(
 
 def _script(text: str) -> str:
     """The script of most of its letters: a stand-in for its language."""
+    if text.isascii():
+        return "LATIN"
     counts: dict[str, int] = {}
     for char in text:
         if char.isalpha():
