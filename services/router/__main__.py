@@ -80,6 +80,7 @@ async def build(settings: RouterSettings, app: App) -> None:
         embedder=embedder,
         retries=retries,
     )
+    app.stack.push_async_callback(engine.drain)
     app.background(catalogue.watch(settings.config, os.environ, engine.use), "catalogue watch")
     app.serve(add_RouterServiceServicer_to_server, RouterService(engine), SERVICE, public=True)
     await http.serve(app, settings, engine)

@@ -41,6 +41,7 @@ from services.router.semantic import SemanticCache
 from services.router.settings import RouterSettings
 from services.router.shortlist import Asked, effective_cap, narrow, no_candidate
 from services.router.validation import validate
+from services.router.verification import Verifier
 from services.router.walk import Walk
 from shared.catalogue import Catalogue, Model
 from shared.errors import MeshError, Reason
@@ -85,6 +86,7 @@ class Engine:
         self._live = live
         self._cache = cache
         self._semantic = semantic
+        self._verifier = Verifier(semantic, self._fresh, per_minute=settings.semantic_verify_per_minute)
         self._operations = operations
         self._proxy = proxy
         self._journal = journal
@@ -146,6 +148,15 @@ class Engine:
         self._authorise(call)
         check_operation_id(call.operation_id)
         return await self._embedder.embed(self._catalogue, call, request)
+
+    async def judge_hit(self, call: Call, hit: str, wrong: bool) -> None:
+        """Takes the caller's verdict on a semantic hit."""
+        self._authorise(call)
+        await self._semantic.judge(call.principal.tenant, hit, wrong)
+
+    async def drain(self) -> None:
+        """Ends what goes on behind callers' backs."""
+        await self._verifier.drain()
 
     async def list_models(self, call: Call) -> router_pb2.ListModelsResponse:
         """What the caller's key may name."""
@@ -242,6 +253,7 @@ class Engine:
         """A like question's answer, where the request takes one."""
         similar = await self._semantic.find(walk, self._catalogue, lambda rest: _cache_key(walk, rest))
         if similar is None or not similar.found.HasField("key"):
+            walk.nearly = similar if similar is not None and similar.found.HasField("near") else None
             return None
         found = await self._cache.look_up(similar.found.key, walk.plan.max_age)
         if found is None:
@@ -252,7 +264,9 @@ class Engine:
             difference=similar.found.difference,
             hit=similar.hit,
         )
-        return self._from_cache(walk, found, info)
+        answer = self._from_cache(walk, found, info)
+        self._verifier.hit(walk, similar, answer)
+        return answer
 
     def _from_cache(self, walk: Walk, found: LookupResponse, info: CacheInfo) -> ChatResponse:
         """A kept answer, made this request's own."""
@@ -263,6 +277,16 @@ class Engine:
         walk.answer_from_cache(answer.started, answer.completed)
         self._journal_hit(walk, answer)
         return answer
+
+    async def _stored(self, key: CacheKey) -> ChatResponse | None:
+        """An answer as it is kept."""
+        found = await self._cache.look_up(key, None)
+        return None if found is None else found.answer
+
+    async def _fresh(self, call: Call, chat: ChatRequest) -> ChatResponse:
+        """An answer for the mesh's own use, at the caller's cost."""
+        self._admit(call, chat)
+        return await self._answer(call, chat)
 
     def _choose(self, walk: Walk) -> None:
         """Puts the candidates in order."""
@@ -397,6 +421,8 @@ class Engine:
         if cacheability.storable(answer.completed):
             self._cache.fill_later(walk.key, answer, walk.plan.ttl)
             self._semantic.remember_later(walk, walk.key, answer, walk.plan.ttl)
+            if walk.nearly is not None:
+                self._verifier.near(walk, walk.nearly, self._stored, answer)
 
     def _journal_hit(self, walk: Walk, answer: ChatResponse) -> None:
         """A ledger line at no cost, which says what was saved. A full journal is no reason to withhold the answer."""

@@ -13,7 +13,6 @@ import logging
 import struct
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
@@ -21,7 +20,6 @@ from google.protobuf.duration_pb2 import Duration
 from modelmuxer.cache.v1.cache_pb2 import (
     CacheKey,
     FindSimilarRequest,
-    FindSimilarResponse,
     JudgeRequest,
     RememberRequest,
     SemanticQuestion,
@@ -31,7 +29,7 @@ from modelmuxer.embedding.v1.embedding_pb2 import EmbedRequest, Input
 from modelmuxer.tunnel import KEY_METADATA
 
 from services.router.embedder import Embedder
-from services.router.walk import Walk
+from services.router.walk import Similar, Walk
 from shared.catalogue import Alias, Catalogue, Semantic
 from shared.errors import MeshError, Reason
 
@@ -47,15 +45,6 @@ _HIT = struct.Struct("<f")
 log = logging.getLogger("modelmuxer.router")
 
 KeyOf = Callable[[ChatRequest], CacheKey]
-
-
-@dataclass(frozen=True, slots=True)
-class Similar:
-    """What the cache found for a question."""
-
-    found: FindSimilarResponse
-    hit: str
-    """What feedback names the hit by."""
 
 
 class SemanticCache:

@@ -36,6 +36,12 @@ class RouterSettings(ServiceSettings):
         maximum=30,
         help="how long the embedding for a look-up by meaning may take; then it is a miss",
     )
+    semantic_verify_per_minute: int = setting(
+        30,
+        env="SEMANTIC_VERIFY_PER_MINUTE",
+        minimum=0,
+        help="most hits by meaning that are compared with a fresh answer, in a minute",
+    )
     enable_routing_cache: bool = setting(
         True, env="ENABLE_ROUTING_CACHE", guide=True, help="keep the shortlist of each class of requests"
     )

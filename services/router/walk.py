@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from modelmuxer.cache.v1.cache_pb2 import CacheKey, SemanticQuestion
+from modelmuxer.cache.v1.cache_pb2 import CacheKey, FindSimilarResponse, SemanticQuestion
 from modelmuxer.chat.v1 import chat_pb2
 from modelmuxer.chat.v1.chat_pb2 import (
     CacheInfo,
@@ -24,6 +24,15 @@ from services.router.call import Call
 from services.router.scoring import Scored, Size
 from services.router.shortlist import Asked, Shortlist
 from shared.catalogue import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Similar:
+    """What the cache found for a question."""
+
+    found: FindSimilarResponse
+    hit: str
+    """What verdicts name the hit by."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,6 +60,8 @@ class Walk:
 
     question: SemanticQuestion | None = None
     """What was asked, by meaning, where a like question's answer may do."""
+    nearly: Similar | None = None
+    """A like question whose answer was not like enough to serve."""
     look_ups: list[chat_pb2.Attempt] = field(default_factory=list)
     """Upstream calls that were made to look the answer up: embeddings."""
     rate_limits: list[RateLimit] = field(default_factory=list)

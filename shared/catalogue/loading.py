@@ -170,6 +170,9 @@ class _Builder:
         semantic = entry.cache.semantic
         if semantic is not None and not self._embeds(semantic.model, catalogue):
             self._wrong(f'"{semantic.model}" is no embedding model, nor an alias of one', "aliases", name, "cache")
+        if semantic is not None and semantic.verify is not None and not self._judges(semantic.verify.judge, catalogue):
+            sentence = f'the judge "{semantic.verify.judge}" is neither "caller" nor a model that answers chats'
+            self._wrong(sentence, "aliases", name, "cache")
         targets = tuple(dict.fromkeys(ids("targets", entry.targets)))
         fallbacks = dict.fromkeys(ids("fallbacks", entry.fallbacks))
         return Alias(
@@ -191,6 +194,10 @@ class _Builder:
             return len({*entry.targets, *entry.fallbacks}) == 1 and self._embeds(entry.targets[0], catalogue)
         model = catalogue.resolve(name)
         return isinstance(model, Model) and model.embeds
+
+    def _judges(self, name: str, catalogue: Catalogue) -> bool:
+        model = catalogue.resolve(name)
+        return name in ("caller", *self._entry.aliases) or (isinstance(model, Model) and model.chats)
 
     def _wrong(self, sentence: str, *where: int | str) -> None:
         self._problems.append(f"{blame(self._documents, [*where])}: {'.'.join(map(str, where))}: {sentence}")

@@ -21,12 +21,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from tests.performance import hop, report
+from tests.performance import hop, report, semantic
 from tests.performance.collector import collecting
 from tests.performance.load import Load, Measured, grpc_callers, http_callers
 from tests.performance.suites import QUICK, SUITES, Case, Scale
 from tests.performance.targets import Target, targets
 
+_SEMANTIC = "semantic"  # the index by itself, and what it would serve
 _HOP = "hop"  # one call's way between two processes: no mesh, no floor, its own pairs
 _WARM_UP = 0.2  # of a turn
 _MOST = 0.99
@@ -87,8 +88,8 @@ def main() -> None:
     arguments = _arguments()
     console = Console(stderr=True)
     seconds = 0.3 if arguments.quick else arguments.seconds
-    suites = arguments.suites or [*SUITES, _HOP]
-    cases = [case for name in suites if name != _HOP for case in SUITES[name](QUICK if arguments.quick else Scale())]
+    suites = arguments.suites or [*SUITES, _SEMANTIC, _HOP]
+    cases = [case for name in suites if name in SUITES for case in SUITES[name](QUICK if arguments.quick else Scale())]
     metadata = report.metadata(seconds=seconds, tracing=arguments.tracing, transport=arguments.transport)
     rows: list[report.Row] = []
     if cases:
@@ -97,6 +98,10 @@ def main() -> None:
     tracing = "tracing on" if arguments.tracing else "tracing off"
     title = f"{metadata['date']}, {metadata['cores']} cores, {arguments.transport}, {tracing}"
     shown = list(report.tables(rows, title=title)) if rows else []
+    if _SEMANTIC in suites:
+        made, tables = semantic.measure(semantic.QUICK if arguments.quick else semantic.Plan(), console)
+        rows += made
+        shown += tables
     if _HOP in suites:
         rows += hop.measure(
             hop.Plan(seconds=seconds, callers=(2,)) if arguments.quick else hop.Plan(seconds=seconds / 5)
@@ -144,7 +149,7 @@ def _line(made: report.Row) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    known = [*SUITES, _HOP]
+    known = [*SUITES, _SEMANTIC, _HOP]
     parser = argparse.ArgumentParser(prog="python -m tests.performance", description=__doc__)
     parser.add_argument("suites", nargs="*", metavar="suite", help=f"which to run (default all): {', '.join(known)}")
     parser.add_argument("--seconds", type=float, default=5.0, help="per case and target (default %(default)s)")

@@ -16,7 +16,7 @@ from usearch.index import search as exact_search
 
 TAIL = 4096  # exact search of so many takes about a millisecond
 CONNECTIVITY = 16
-EXPANSION_ADD = 64
+EXPANSION_ADD = 40
 EXPANSION_SEARCH = 64
 ENTRY_BYTES = 420  # a question's record beside its text and vector, measured over 100,000 on CPython 3.11
 _GROWTH = 64

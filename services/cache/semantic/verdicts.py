@@ -24,6 +24,7 @@ class Verdicts:
 
     def __init__(self, kept: Iterable[tuple[float, bool]] = ()) -> None:
         self._verdicts: deque[tuple[float, bool]] = deque(kept, maxlen=KEPT)
+        self._held: dict[tuple[float, float], float] = {}
 
     def __len__(self) -> int:
         return len(self._verdicts)
@@ -41,31 +42,35 @@ class Verdicts:
     def add(self, score: float, wrong: bool) -> None:
         """Takes a verdict."""
         self._verdicts.append((score, wrong))
+        self._held.clear()
 
     def threshold(self, asked: float, most_wrong: float) -> float:
         """The threshold that holds the promised share of wrong answers, from the one that is asked for."""
         if not most_wrong:
             return asked
+        name = (asked, most_wrong)
+        if name not in self._held:
+            self._held[name] = self._hold(asked, most_wrong)
+        return self._held[name]
+
+    def _hold(self, asked: float, most_wrong: float) -> float:
         threshold = asked
         while threshold < 1.0 and self._surely_above(threshold, most_wrong):
             threshold += STEP
-        if threshold > asked:
-            return min(threshold, 1.0)
-        while threshold - STEP >= LOWEST and self._surely_within(threshold - STEP, most_wrong):
-            threshold -= STEP
-        return threshold
+        return min(threshold, 1.0) if threshold > asked else self._loosened(asked, most_wrong)
 
     def _surely_above(self, threshold: float, most_wrong: float) -> bool:
-        wrong, count = self._at(threshold)
-        return count > 0 and wilson(wrong, count)[0] > most_wrong
-
-    def _surely_within(self, threshold: float, most_wrong: float) -> bool:
-        wrong, count = self._at(threshold)
-        return count >= ENOUGH and wilson(wrong, count)[1] <= most_wrong
-
-    def _at(self, threshold: float) -> tuple[int, int]:
         given = [wrong for score, wrong in self._verdicts if score >= threshold]
-        return sum(given), len(given)
+        return bool(given) and wilson(sum(given), len(given))[0] > most_wrong
+
+    def _loosened(self, asked: float, most_wrong: float) -> float:
+        """The lowest score down to which the promise is surely kept: never lower than what was judged."""
+        lowest, wrongs = asked, 0
+        for count, (score, wrong) in enumerate(sorted(self._verdicts, reverse=True), 1):
+            wrongs += wrong
+            if LOWEST <= score < lowest and count >= ENOUGH and wilson(wrongs, count)[1] <= most_wrong:
+                lowest = score
+        return lowest
 
 
 def wilson(wrong: int, count: int) -> tuple[float, float]:

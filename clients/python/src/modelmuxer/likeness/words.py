@@ -92,7 +92,7 @@ def _without_courtesy(text: str) -> str:
     text = text.strip()
     low = text.lower()
     if any(word in low for word in THANKS_WORDS):
-        text = THANKS.sub(" ", text).strip(_EDGES)
+        text = " ".join(THANKS.sub(" ", text).split()).strip(_EDGES)
     while (start := _FIRST.match(text)) and start[0].lower() in OPENING_WORDS:
         shorter = OPENING.sub("", text, count=1).strip(_EDGES)
         if shorter == text:
