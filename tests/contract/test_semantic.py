@@ -6,14 +6,14 @@ import hashlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from modelmuxer.cache.v1 import cache_pb2
-from modelmuxer.cache.v1.cache_pb2_grpc import CacheServiceAsyncStub, CacheServiceStub
+from modelmuxer.cache.v1.cache_pb2_grpc import CacheServiceStub
 
 from services.cache.__main__ import build
 from services.cache.semantic.index import SemanticIndex
@@ -21,6 +21,9 @@ from services.cache.semantic.memory import Memory
 from services.cache.settings import CacheSettings
 from services.cache.stores.memory import MemoryStore
 from shared.runner import running
+
+if TYPE_CHECKING:
+    from modelmuxer.cache.v1.cache_pb2_grpc import CacheServiceAsyncStub
 
 BREAD = "How do I bake rye bread in 2 hours?"
 
@@ -49,6 +52,11 @@ def finding(asked: Any, threshold: float = 0.9, most_wrong: float = 0.0) -> cach
     return cache_pb2.FindSimilarRequest(question=asked, threshold=threshold, most_wrong=most_wrong)
 
 
+def verdict(score: float, *, wrong: bool) -> cache_pb2.JudgeRequest:
+    named: Any = {"class": "faq"}
+    return cache_pb2.JudgeRequest(tenant="acme", score=score, wrong=wrong, **named)
+
+
 async def test_a_like_question_names_the_answer(cache: CacheServiceAsyncStub) -> None:
     request = remembering(question(BREAD))
     assert (await cache.Remember(request)).remembered
@@ -67,7 +75,7 @@ async def test_a_near_one_with_another_answer_does_not(cache: CacheServiceAsyncS
 
 
 @pytest.mark.parametrize("apart", [{"tenant": "globex"}, {"policy": "other"}])
-async def test_tenants_and_policies_are_walls(cache: CacheServiceAsyncStub, apart: dict[str, str]) -> None:
+async def test_tenants_and_policies_are_walls(cache: CacheServiceAsyncStub, apart: dict[str, Any]) -> None:
     await cache.Remember(remembering(question(BREAD)))
     assert not (await cache.FindSimilar(finding(question(BREAD, **apart)))).HasField("key")
 
@@ -94,8 +102,7 @@ async def test_verdicts_raise_the_line_and_a_near_answer_is_told(cache: CacheSer
     hit = await cache.FindSimilar(finding(asked, most_wrong=0.02))
     assert hit.HasField("key")
     for _ in range(20):
-        verdict = cache_pb2.JudgeRequest(tenant="acme", score=hit.score, wrong=True, **{"class": "faq"})
-        counted = await cache.Judge(verdict)
+        counted = await cache.Judge(verdict(hit.score, wrong=True))
     assert (counted.verdicts, counted.wrong) == (20, 20)
     after = await cache.FindSimilar(finding(asked, most_wrong=0.02))
     assert after.threshold > hit.score
@@ -124,12 +131,12 @@ async def test_the_index_and_the_verdicts_are_made_again_from_the_store() -> Non
     before = Memory(store, SemanticIndex(2**24, time.time), ttl_s=60, clock=time.time)
     request = remembering(question(BREAD))
     assert (await before.remember(request)).remembered
-    await before.judge(cache_pb2.JudgeRequest(tenant="acme", score=0.95, wrong=True, **{"class": "faq"}))
+    await before.judge(verdict(0.95, wrong=True))
     after = Memory(store, SemanticIndex(2**24, time.time), ttl_s=60, clock=time.time)
     assert not (await after.find(finding(question(BREAD)))).HasField("key")
     await after.rebuild()
     assert (await after.find(finding(question(BREAD)))).key == request.key
-    counted = await after.judge(cache_pb2.JudgeRequest(tenant="acme", score=0.95, **{"class": "faq"}))
+    counted = await after.judge(verdict(0.95, wrong=False))
     assert (counted.verdicts, counted.wrong) == (2, 1)
 
 

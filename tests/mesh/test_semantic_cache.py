@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from modelmuxer.chat.v1 import chat_pb2
 from modelmuxer.chat.v1.chat_pb2 import CacheInfo, ChatRequest, ChatResponse
 from modelmuxer.client import CallError, Client, text_message, text_of
+from modelmuxer.router.v1 import router_pb2
 
 from tests.mesh.mesh import Mesh, until
 from tests.mesh.test_embeddings import mux_json
@@ -21,6 +24,9 @@ aliases:
     targets: [openai/gpt-4o-mini]
     cache: {semantic: {model: embed, threshold: 0.89}}
   plain: {targets: [openai/gpt-4o-mini]}
+  watched:
+    targets: [openai/gpt-4o-mini]
+    cache: {semantic: {verify: {judge: openai/sim-judge, sample: 1.0, most_wrong: 0.02}}}
 """
 QUESTION = "How do I bake rye bread at home in 2 hours?"
 LIKE = (
@@ -158,3 +164,37 @@ async def test_no_answer_crosses_tenants_and_the_books_hold(client: Client, mesh
     bill = mesh.bill()
     until(lambda: mux_json(mesh, "spend")["total_nanos"] == bill["total_nanos"])
     assert mux_json(mesh, "reconcile")["differences"] == []
+
+
+async def test_a_judge_compares_hits_with_fresh_answers_and_raises_the_line(client: Client, mesh: Mesh) -> None:
+    order(mesh, "sim-judge", 'reply="DIFFERENT"')
+    await remembered(client, mesh, ask("What should I pack for a hike in Norway?", model="watched"))
+    like = ask("What should I pack for a long hike in Norway?", model="watched", similarity=0.5)
+    before = await client.chat(like)
+    assert before.completed.cache.status == CacheInfo.STATUS_SEMANTIC
+    for _ in range(100):
+        again = await client.chat(like)
+        if again.completed.cache.status != CacheInfo.STATUS_SEMANTIC:
+            break
+    assert again.completed.cache.status == CacheInfo.STATUS_MISS
+    spent = until(lambda: [row for row in mux_json(mesh, "spend", "--by", "model")["rows"] if "sim-judge" in str(row)])
+    assert spent
+
+
+async def test_a_caller_judges_a_hit_on_either_face(client: Client, mesh: Mesh) -> None:
+    await remembered(client, mesh, ask("Which mushrooms grow under birches?"))
+    hit = await client.chat(ask("which mushrooms grow under birches"))
+    request = router_pb2.JudgeHitRequest(hit=hit.completed.cache.hit, wrong=True)
+    await client.router.JudgeHit(request, metadata=client.metadata())
+    sdk = openai.AsyncOpenAI(base_url=f"{mesh.http}/v1", api_key=mesh.key, max_retries=0)
+    body = {"hit": hit.completed.cache.hit, "wrong": False}
+    assert await sdk.post("/cache/verdicts", body=body, cast_to=object) == {}
+    with pytest.raises(openai.BadRequestError, match="name of a hit"):
+        await sdk.post("/cache/verdicts", body={"hit": "?", "wrong": False}, cast_to=object)
+
+
+def order(mesh: Mesh, model: str, directive: str) -> None:
+    """Sets how a simulated model answers."""
+    body = json.dumps({"model": model, "directive": directive}).encode()
+    request = urllib.request.Request(f"{mesh.simulator}/behaviour", body, method="PUT")
+    urllib.request.urlopen(request, timeout=10).close()
