@@ -40,11 +40,11 @@ MEANINGLESS: Mapping[str, tuple[tuple[str, ...], str]] = {
     ),
     "BATCH_SIZE": (
         (),
-        "the texts of one request go upstream as many at once as the model takes (max_inputs); unset it",
+        "one request's texts go upstream as many at once as the model takes (max_inputs); unset it",
     ),
     "BATCH_TIMEOUT": (
         (),
-        "no request for embeddings waits for another, since an upstream call has one payer; unset it",
+        "no request for embeddings waits for another: an upstream call has one payer; unset it",
     ),
     "CPU_SCALE_UP_THRESHOLD": ((), "this release does not scale by itself; set it where you deploy replicas"),
     "MEMORY_SCALE_UP_THRESHOLD": ((), "this release does not scale by itself; set it where you deploy replicas"),

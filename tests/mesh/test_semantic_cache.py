@@ -26,7 +26,7 @@ aliases:
   plain: {targets: [openai/gpt-4o-mini]}
   watched:
     targets: [openai/gpt-4o-mini]
-    cache: {semantic: {verify: {judge: openai/sim-judge, sample: 1.0, most_wrong: 0.02}}}
+    cache: {semantic: {verify: {judge: openai/gpt-4.1-nano, sample: 1.0, most_wrong: 0.02}}}
 """
 QUESTION = "How do I bake rye bread at home in 2 hours?"
 LIKE = (
@@ -167,7 +167,7 @@ async def test_no_answer_crosses_tenants_and_the_books_hold(client: Client, mesh
 
 
 async def test_a_judge_compares_hits_with_fresh_answers_and_raises_the_line(client: Client, mesh: Mesh) -> None:
-    order(mesh, "sim-judge", 'reply="DIFFERENT"')
+    order(mesh, "gpt-4.1-nano", 'reply="DIFFERENT"')
     await remembered(client, mesh, ask("What should I pack for a hike in Norway?", model="watched"))
     like = ask("What should I pack for a long hike in Norway?", model="watched", similarity=0.5)
     before = await client.chat(like)
@@ -177,7 +177,7 @@ async def test_a_judge_compares_hits_with_fresh_answers_and_raises_the_line(clie
         if again.completed.cache.status != CacheInfo.STATUS_SEMANTIC:
             break
     assert again.completed.cache.status == CacheInfo.STATUS_MISS
-    spent = until(lambda: [row for row in mux_json(mesh, "spend", "--by", "model")["rows"] if "sim-judge" in str(row)])
+    spent = until(lambda: [row for row in mux_json(mesh, "spend", "--by", "model")["rows"] if "gpt-4.1-nano" in str(row)])
     assert spent
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from array import array
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -97,7 +98,5 @@ def test_an_answer_that_is_not_whole_is_malformed(data: Any) -> None:
 
 @given(st.binary(max_size=200), st.sampled_from([OPENAI, GEMINI]))
 def test_any_bytes_are_an_answer_or_an_error(body: bytes, adapter: Adapter) -> None:
-    try:
-        adapter.embeddings(body, 1)
-    except MeshError as error:
-        assert error.reason == Reason.PROVIDER_MALFORMED_ANSWER
+    with suppress(MeshError):
+        assert len(adapter.embeddings(body, 1).embeddings) == 1
