@@ -29,17 +29,19 @@ lint: $(READY) ## style, types, contracts, stubs
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/buf lint
-	$(BIN)/buf format -d --exit-code
+	$(BIN)/buf format -d --exit-code --exclude-path protos/keda
 	$(BIN)/buf breaking --against $(PROTO_BASELINE)
 	$(BIN)/python clients/python/generate.py --check
+	$(BIN)/python charts/values_table.py --check
 
 format: $(READY) ## put code and contracts into shape
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
-	$(BIN)/buf format -w
+	$(BIN)/buf format -w --exclude-path protos/keda
 
-generate: $(READY) ## rewrite the generated stubs
+generate: $(READY) ## rewrite the generated stubs and the chart's table of values
 	$(BIN)/python clients/python/generate.py
+	$(BIN)/python charts/values_table.py
 
 bench: $(READY) ## measure, beside a bare floor in the same run (SUITE=name for one)
 	@$(BIN)/python -m tests.performance $(SUITE) $(ARGS)
@@ -50,8 +52,8 @@ soak: $(READY) ## many requests, flat memory
 nemesis: $(READY) ## kill, stop and cut everything under load; the ledger has to be the bill (ARGS="--seconds 600 --seed 7")
 	@$(BIN)/python -m tests.faults.nemesis $(ARGS)
 
-tools: $(READY) ## external programs that tests drive, pinned, into a cache folder
-	@$(BIN)/python -m tests.tools
+tools: $(READY) ## external programs that tests drive, pinned, into a cache folder (TOOL=promtool for one that takes long)
+	@$(BIN)/python -m tests.tools $(TOOL)
 
 lock: $(UV) ## renew requirements.lock from pyproject.toml
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --universal --generate-hashes --group dev \

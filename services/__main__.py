@@ -72,7 +72,7 @@ def _further_ports(prefix: str, usual: int, at: int, environ: Mapping[str, str])
     return further
 
 
-def read_replicas(given: Sequence[str]) -> dict[str, int]:
+def read_replicas(given: Sequence[str], environ: Mapping[str, str]) -> dict[str, int]:
     """Reads `--replicas provider-proxy=3`. Raises StartError."""
     replicas: dict[str, int] = {}
     for each in given:
@@ -82,8 +82,11 @@ def read_replicas(given: Sequence[str]) -> dict[str, int]:
             raise StartError(
                 f"--replicas {each}: name one of {services} and a number up to {MAX_REPLICAS}, as in router=2."
             )
-        if name == "accounting" and int(number) > 1:
-            raise StartError("--replicas accounting: its SQLite ledger has one process.")
+        if name == "accounting" and int(number) > 1 and environ.get(f"{PREFIX}LEDGER_STORE") != "mongodb":
+            raise StartError(
+                "--replicas accounting: its SQLite ledger has one process; several want "
+                "MODELMUXER_LEDGER_STORE=mongodb and MONGODB_URL."
+            )
         replicas[name] = int(number)
     return replicas
 
@@ -199,7 +202,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     try:
-        replicas = read_replicas(arguments.replicas)
+        replicas = read_replicas(arguments.replicas, os.environ)
         sys.exit(asyncio.run(serve(os.environ, replicas, simulate=arguments.simulate, as_json=arguments.json)))
     except StartError as error:
         sys.exit(str(error))

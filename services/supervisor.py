@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 # What shared.runner exits with where starting again cannot help: bad settings, a port that is taken.
@@ -115,7 +116,7 @@ class Supervisor:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=partial(_die_with, os.getpid()) if sys.platform == "linux" else None,
         )
         self._processes[program.name] = process
         return process
@@ -155,8 +156,8 @@ def _ending(status: int) -> str:
     return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """Asks Linux to end this process when the supervisor dies, so that a killed supervisor leaves no port taken."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:
+    if os.getppid() != parent:  # it died before we asked; in a container it may well be process 1
         os._exit(1)

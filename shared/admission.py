@@ -12,12 +12,14 @@ REOPEN_AT = 0.8  # of the limit: full services flap less if they reopen with roo
 class Slots:
     """Concurrent calls of one process, over all its faces.
 
-    `on_change` hears False when the last slot is taken, and True when enough are free again.
+    `taken` are held now, `given` were since the start. `on_change` hears False when the last slot is taken, and True
+    when enough are free again.
     """
 
     def __init__(self, limit: int, on_change: Callable[[bool], None] = lambda open: None) -> None:
         self.limit = limit
         self.taken = 0
+        self.given = 0
         self._reopen = int(limit * REOPEN_AT)
         self._open = True
         self._idle = asyncio.Event()
@@ -33,6 +35,7 @@ class Slots:
                 retry_after_s=1.0,
             )
         self.taken += 1
+        self.given += 1
         self._idle.clear()
         if self.taken == self.limit:
             self._set(False)

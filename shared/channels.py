@@ -6,10 +6,11 @@ below costs almost nothing. What stands below is decided in `connect`, and nowhe
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
+from modelmuxer.tunnel import KEY_METADATA, rendezvous
 from opentelemetry.trace import Span, SpanKind
 
 from shared import deadline
@@ -50,28 +51,54 @@ def connect(target: str, max_message_bytes: int) -> grpc.aio.Channel:
     )
 
 
-class MeshChannel(grpc.aio.Channel):
-    """A channel whose calls show the mesh token and belong to the trace and deadline of the call being served."""
+def homes(target: str, max_message_bytes: int) -> dict[str, grpc.aio.Channel]:
+    """A channel to each of several replicas at `host:port,host:port`, for calls that name a key. Tunnels need none."""
+    addresses = target.split(",")
+    return {address: connect(address, max_message_bytes) for address in addresses} if len(addresses) > 1 else {}
 
-    def __init__(self, below: grpc.aio.Channel, token: str, tracer: tracing.Tracing | None) -> None:
+
+class MeshChannel(grpc.aio.Channel):
+    """A channel whose calls show the mesh token and belong to the trace and deadline of the call being served.
+
+    With `homes`, channels by address, calls that name a key go to the one that rendezvous hashing names.
+    """
+
+    def __init__(
+        self,
+        below: grpc.aio.Channel,
+        token: str,
+        tracer: tracing.Tracing | None,
+        homes: Mapping[str, grpc.aio.Channel] | None = None,
+    ) -> None:
         self._below = below
         self._token: Metadata = ((MESH_TOKEN, token),)
         self._tracer = tracer
+        self._homes = homes or {}
 
     def unary_unary(self, method: str, *args: Any, **options: Any) -> Any:
-        return _Calls(self._below.unary_unary(method, *args, **options), method, self._token, self._tracer)
+        return self._calls("unary_unary", method, *args, **options)
 
     def unary_stream(self, method: str, *args: Any, **options: Any) -> Any:
-        return _Calls(self._below.unary_stream(method, *args, **options), method, self._token, self._tracer)
+        return self._calls("unary_stream", method, *args, **options)
 
     def stream_unary(self, method: str, *args: Any, **options: Any) -> Any:
-        return _Calls(self._below.stream_unary(method, *args, **options), method, self._token, self._tracer)
+        return self._calls("stream_unary", method, *args, **options)
 
     def stream_stream(self, method: str, *args: Any, **options: Any) -> Any:
-        return _Calls(self._below.stream_stream(method, *args, **options), method, self._token, self._tracer)
+        return self._calls("stream_stream", method, *args, **options)
+
+    def _calls(self, kind: str, method: str, *args: Any, **options: Any) -> "_Calls":
+        below = getattr(self._below, kind)(method, *args, **options)
+        at_homes = {
+            address: (channel, getattr(channel, kind)(method, *args, **options))
+            for address, channel in self._homes.items()
+        }
+        return _Calls(below, method, self._token, self._tracer, at_homes)
 
     async def close(self, grace: float | None = None) -> None:
         await self._below.close(grace)
+        for channel in self._homes.values():
+            await channel.close(grace)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         return self._below.get_state(try_to_connect)
@@ -92,8 +119,16 @@ class MeshChannel(grpc.aio.Channel):
 class _Calls:
     """One method of a stub, of any of gRPC's four kinds."""
 
-    def __init__(self, below: Any, method: str, token: Metadata, tracer: tracing.Tracing | None) -> None:
+    def __init__(
+        self,
+        below: Any,
+        method: str,
+        token: Metadata,
+        tracer: tracing.Tracing | None,
+        at_homes: Mapping[str, tuple[grpc.aio.Channel, Any]],
+    ) -> None:
         self._below = below
+        self._at_homes = at_homes
         self._name = method.removeprefix("/")
         self._token = token
         self._tracer = tracer
@@ -114,10 +149,22 @@ class _Calls:
             span = self._tracer.begin(self._name, here, SpanKind.CLIENT, attributes)
             here = self._tracer.place(span)
         carried = self._token if here is None else (*self._token, *here.headers())
-        call = self._below(request, timeout=timeout, metadata=(*carried, *(metadata or ())), **options)
+        below = self._home(metadata) if self._at_homes and metadata else self._below
+        call = below(request, timeout=timeout, metadata=(*carried, *(metadata or ())), **options)
         if span is not None:
             _end_with(call, span)
         return call
+
+    def _home(self, metadata: Sequence[tuple[str, str | bytes]]) -> Any:
+        """The key's home: the first replica in its order that is not known to be away."""
+        key = dict(metadata).get(KEY_METADATA)
+        if not isinstance(key, str):
+            return self._below
+        for address in rendezvous(self._at_homes, key.encode()):
+            channel, calls = self._at_homes[address]
+            if channel.get_state(try_to_connect=True) is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                return calls
+        return self._below
 
 
 def _end_with(call: Any, span: Span) -> None:

@@ -25,7 +25,7 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 import uvloop
 
-from shared import channels, health, interceptors, reflection, tunnel
+from shared import channels, health, interceptors, load, reflection, tunnel
 from shared.admission import Slots
 from shared.interceptors import Registry
 from shared.lockfile import Locked
@@ -40,6 +40,7 @@ Build = Callable[[S, "App"], Awaitable[None]]
 Callback = Callable[[], Awaitable[None]]
 
 METRICS_OFFSET = 1000
+GC_THRESHOLDS = (10_000, 20, 20)  # at the default of 700 objects every call pays for a look at all calls under way
 PROBE_TIMEOUT_S = 3.0
 PORT_WAIT_S = 2.0
 SETTLE_TIMEOUT_S = 2.0
@@ -48,7 +49,11 @@ log = logging.getLogger("modelmuxer.runner")
 
 
 class StartError(Exception):
-    """Why a service cannot start: a sentence for whoever starts it."""
+    """Why a service cannot start: a sentence for whoever starts it. `passing` if it may be able to before long."""
+
+    def __init__(self, sentence: str, *, passing: bool = False) -> None:
+        super().__init__(sentence)
+        self.passing = passing
 
 
 class App:
@@ -65,6 +70,7 @@ class App:
         self.mesh_token = mesh_token(settings.mesh_token, settings.home)
         self.health = health.Health()
         self.slots = Slots(settings.worker_connections, self._has_room)
+        self.load = load.Load(self.slots)
         metrics.RPC_SERVER_ACTIVE.set_function(lambda: self.slots.taken)
         self.stack = AsyncExitStack()
         self.draining = asyncio.Event()
@@ -79,8 +85,8 @@ class App:
 
     @property
     def replica(self) -> str:
-        """This process among the replicas of the mesh: "cache/127.0.0.1:50053"."""
-        return f"{self.name}/{self.address}"
+        """This process among the replicas of the mesh: "cache/127.0.0.1:50053", or by the name that it was given."""
+        return f"{self.name}/{self.settings.replica or self.address}"
 
     @property
     def port(self) -> int:
@@ -97,10 +103,20 @@ class App:
 
     def channel(self, target: str) -> grpc.aio.Channel:
         """A channel to another service, closed on stop. Calls on it inherit the deadline of the call being served."""
-        connect = tunnel.connect if self.settings.mesh_transport == "tunnel" else channels.connect
-        channel = connect(target, self.settings.max_message_bytes)
+        size = self.settings.max_message_bytes
+        if self.settings.mesh_transport == "tunnel":
+            channel = channels.MeshChannel(tunnel.connect(target, size), self.mesh_token, self.tracer)
+        else:
+            homes = channels.homes(target, size)
+            channel = channels.MeshChannel(channels.connect(target, size), self.mesh_token, self.tracer, homes)
         self.stack.push_async_callback(channel.close)
-        return channels.MeshChannel(channel, self.mesh_token, self.tracer)
+        return channel
+
+    def plain_channel(self, target: str) -> grpc.aio.Channel:
+        """A channel of its own to one replica, without a tunnel, for a rare call. Whoever opens it closes it."""
+        return channels.MeshChannel(
+            channels.connect(target, self.settings.max_message_bytes), self.mesh_token, self.tracer
+        )
 
     def background(self, coroutine: Coroutine[Any, Any, object], name: str) -> "asyncio.Task[object]":
         """Runs a coroutine until the service stops. If it fails the service stops too, to be started afresh."""
@@ -174,7 +190,8 @@ async def running(name: str, settings: S, build: Build[S]) -> AsyncIterator[App]
     """
     server = _server(settings)
     address = await _bind(server, settings)
-    tracer = export.start(name, f"{name}/{address}", os.environ) if export.wanted(os.environ) else None
+    replica = f"{name}/{settings.replica or address}"
+    tracer = export.start(name, replica, os.environ) if export.wanted(os.environ) else None
     app = App(name, settings, address, tracer)
     async with app.stack:
         app.stack.push_async_callback(server.stop, None)  # where the start fails, the port is free again
@@ -182,6 +199,7 @@ async def running(name: str, settings: S, build: Build[S]) -> AsyncIterator[App]
             app.stack.push_async_callback(tracer.stop)
         await _open_metrics(app)
         app.background(metrics.watch_event_loop(), "event loop lag")
+        app.background(app.load.watch(), "load")
         await build(settings, app)
         server.add_generic_rpc_handlers(_handlers(app))
         mesh_tunnel = tunnel.servicer(
@@ -203,11 +221,13 @@ async def running(name: str, settings: S, build: Build[S]) -> AsyncIterator[App]
 
 
 def _handlers(app: App) -> list[grpc.GenericRpcHandler]:
-    """Everything that the server serves. Health and reflection are open to all and take no slot."""
+    """Everything that the server serves. Health, load and reflection are open to all and take no slot."""
     open_to_all = Registry([interceptors.errors])
     open_to_all.wrap(health.SERVICE, app.health.methods(), public=True)
+    open_to_all.wrap(load.SERVICE, app.load.methods(), public=True)
     if app.settings.reflection:
-        open_to_all.wrap(reflection.SERVICE, reflection.methods([*app.services, health.SERVICE]), public=True)
+        told = [*app.services, health.SERVICE, load.SERVICE]
+        open_to_all.wrap(reflection.SERVICE, reflection.methods(told), public=True)
     return [*app.registry.handlers, *open_to_all.handlers]
 
 
@@ -282,6 +302,7 @@ async def _open_metrics(app: App) -> None:
 
 async def _drain(app: App, server: grpc.aio.Server) -> None:
     app.draining.set()
+    app.load.drain()  # first: who hears that it is not ready shall know why
     app.health.drain()
     await _unless_hurried(app, asyncio.sleep(app.settings.drain_wait_s))
     for callback in reversed(app.drains):
@@ -324,6 +345,7 @@ async def _serve(name: str, settings: S, build: Build[S]) -> int:
                 loop.add_signal_handler(signum, app.stop)
             gc.collect()
             gc.freeze()  # what is left of the start stays: a collection that looks at it again stops calls for 40 ms
+            gc.set_threshold(*GC_THRESHOLDS)
             log.info("Serving", extra=app.listening)
             if not sys.stdout.isatty():  # for whoever started the process and waits for it
                 print(json.dumps({"service": name, "replica": app.replica, **app.listening}), flush=True)
@@ -335,7 +357,7 @@ async def _serve(name: str, settings: S, build: Build[S]) -> int:
         return 2
     except (StartError, Locked) as error:
         log.critical("%s", error)
-        return 2
+        return 1 if isinstance(error, StartError) and error.passing else 2
     except Exception as error:
         log.critical("The service failed", exc_info=error)
         return 1

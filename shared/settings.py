@@ -20,16 +20,12 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 PREFIX = "MODELMUXER_"
-PORTS = {"router": 50051, "provider_proxy": 50052, "cache": 50053, "accounting": 50054}
+PORTS = {"router": 50051, "provider_proxy": 50052, "cache": 50053, "accounting": 50054, "scaler": 50055}
 MASK = "********"
 
 # Settings of the Performance Guide that no part of this release could obey: the values that ask for nothing, and what
 # to say of any other. A name that some service's settings declare is that service's business.
 MEANINGLESS: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "MONGODB_URL": ((), "this release keeps its ledger in SQLite under MODELMUXER_HOME; unset it"),
-    "DATABASE_POOL_SIZE": ((), "the SQLite ledger has one writer and no pool; unset it"),
-    "DATABASE_MAX_OVERFLOW": ((), "the SQLite ledger has one writer and no pool; unset it"),
-    "DATABASE_POOL_RECYCLE": ((), "the SQLite ledger has one writer and no pool; unset it"),
     "CELERY_BROKER_URL": ((), "this release has no background worker; unset it"),
     "CELERY_RESULT_BACKEND": ((), "this release has no background worker; unset it"),
     "MAX_WORKERS": (("1",), "each service is one process in this release; set MAX_WORKERS=1 or unset it"),
@@ -46,15 +42,12 @@ MEANINGLESS: Mapping[str, tuple[tuple[str, ...], str]] = {
         (),
         "no request for embeddings waits for another: an upstream call has one payer; unset it",
     ),
-    "CPU_SCALE_UP_THRESHOLD": ((), "this release does not scale by itself; set it where you deploy replicas"),
-    "MEMORY_SCALE_UP_THRESHOLD": ((), "this release does not scale by itself; set it where you deploy replicas"),
-    "RESPONSE_TIME_THRESHOLD": ((), "this release does not scale by itself; set it where you deploy replicas"),
 }
 
 # MODELMUXER_ variables that something other than a service's settings reads.
 READ_ELSEWHERE = frozenset(
     f"MODELMUXER_{name}"
-    for name in ("API_KEY", "ADDRESS", "ROUTER_ADDRESS", "CONFIG", "SIMULATOR_URL", "SIMULATOR_PORT")
+    for name in ("API_KEY", "ADDRESS", "ROUTER_ADDRESS", "SCALER_ADDRESS", "CONFIG", "SIMULATOR_URL", "SIMULATOR_PORT")
 )
 
 # What Kubernetes puts into every container beside a Service that is called modelmuxer-….
@@ -175,6 +168,11 @@ class Settings:
         """What is wrong between settings, a sentence each that begins with a variable's name. Subclasses add theirs."""
         yield from ()
 
+    def is_given(self, name: str) -> bool:
+        """Whether the environment sets a setting."""
+        sources: dict[str, str] = getattr(self, "_sources", {})
+        return sources.get(name, "default") != "default"
+
     def provenance(self) -> list[Provenance]:
         """Each setting under its variable's name, with its value (secrets masked) and where that came from."""
         sources: dict[str, str] = getattr(self, "_sources", {})
@@ -213,6 +211,9 @@ class ServiceSettings(Settings):
     )
     metrics_port: int | None = setting(
         None, env="{service}_METRICS_PORT", minimum=0, maximum=65535, help="HTTP port of /metrics; gRPC port + 1000"
+    )
+    replica: str = setting(
+        "", env="REPLICA", help="a name that no other replica of the service has, if its address is not one (0.0.0.0)"
     )
     home: Path = setting(Path(".modelmuxer"), env="HOME", help="folder for keys, journals and the SQLite ledger")
     mesh_token: str | None = setting(

@@ -2,14 +2,12 @@
 
 import pytest
 
-from tests.stores.mongodb import hide_given_server
 from tests.tools import TOOLS, tool
 
 pytest_plugins = ["tests.stores.mongodb"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    hide_given_server()
     config.addinivalue_line("markers", "requires_tool(name): drives an external program that `make tools` provides")
 
 

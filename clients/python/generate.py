@@ -1,4 +1,6 @@
-"""Writes the Python stubs of `protos/modelmuxer` into `src`; with --check says whether they are stale.
+"""Writes the Python stubs of `protos` into `src`; with --check says whether they are stale.
+
+The client's package holds those of `modelmuxer` alone; others' contracts (`keda`, `xds`) go with the mesh.
 
 The generator's version is the floor that users' runtimes must meet, so it is pinned in the lock file.
 """
@@ -35,7 +37,7 @@ def main() -> int:
 
 def generate(folder: Path) -> dict[str, bytes]:
     """The stubs as the protos ask for them now, by path below `src`."""
-    protos = sorted(str(path.relative_to(PROTOS)) for path in (PROTOS / "modelmuxer").rglob("*.proto"))
+    protos = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
     plugin = Path(sys.executable).parent / "protoc-gen-mypy_grpc"
     outputs = [f"--{kind}_out={folder}" for kind in ("python", "pyi", "grpc_python")]
     outputs += [f"--plugin={plugin}", f"--mypy_grpc_out=quiet:{folder}"]

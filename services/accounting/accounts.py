@@ -5,26 +5,37 @@ grow, with a sequence number: what comes twice, or late, changes nothing. What m
 limit - closed - sum of what is granted, so that spent + held can never exceed the limit, whatever becomes of a router.
 
 A lease that expires stays in doubt until the longest call has ended. Then it closes at what the ledger's entries with
-its id say; for rates, of which no ledger is kept, at all that was granted.
+its id say.
+
+Of a rate nothing is ever used up: a call holds its place until it leaves the window, and a place goes back when it is
+free. A router that died takes its places with it until the last call that it may have let pass has left the window.
+
+Thresholds that an account reaches stand in it until somebody was told of them: the account is their outbox.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from modelmuxer.accounting.v1.accounting_pb2 import (
-    CEILING_UNIT_CALLS,
     CEILING_UNIT_NANOS,
+    CEILING_UNIT_REQUESTS,
+    CEILING_UNIT_TOKENS,
     CeilingUnit,
     Standing,
 )
 
 NANOS_PER_S = 1_000_000_000
-FOLD_AFTER_NS = 24 * 3600 * NANOS_PER_S
-"""How long the end of a lease is remembered, against reports that come late and entries that come later."""
+FOLD_AFTER_NS = 2 * 3600 * NANOS_PER_S
+"""How long the end of a lease is remembered, against reports that come late. What the ledger learns of it later reaches
+the account by `recount_folded`."""
+LATE_NS = FOLD_AFTER_NS // 2
+"""What the ledger is told of an attempt after so long may concern a lease that is forgotten."""
+WINDOWED = frozenset({CEILING_UNIT_REQUESTS, CEILING_UNIT_TOKENS})
+WINDOW_NS = 61 * NANOS_PER_S  # the routers' window, and what they add to it
 
 
 class LeaseLost(Exception):
@@ -55,11 +66,23 @@ class Lease:
     sequence: int = 0
     closing: Closing = Closing.OPEN
     closed_ns: int = 0
+    frees_ns: int = 0
+    """When the first of what is held leaves a rate's window; 0 if nothing is held there."""
 
     @property
     def committed(self) -> int:
         """What nobody else may be granted."""
         return self.used if self.closing else max(self.granted, self.used + self.held)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A threshold was reached, and nobody was told of it yet."""
+
+    percent: int
+    spent: int
+    limit: int
+    time_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +101,13 @@ class Account:
     owner: str = ""
     """The key that opened the run; empty for what is no run."""
     closed: int = 0
-    """Used by leases that are forgotten."""
+    """Used by leases that are forgotten, and by attempts that had none."""
     notified_percent: int = 0
     """The greatest threshold of which an event was raised."""
+    notified_limit: int = 0
+    """The limit that it is a share of."""
+    events: Mapping[str, Event] = field(default_factory=dict)
+    """Those that are still to be told, by their ids."""
     leases: Mapping[str, Lease] = field(default_factory=dict)
 
     @property
@@ -101,9 +128,14 @@ class Account:
         standing.leased = self.committed - standing.spent - standing.held
         if self.starts_ns:
             standing.start_time.FromNanoseconds(self.starts_ns)
-        if self.ends_ns:
-            standing.end_time.FromNanoseconds(self.ends_ns)
+        if ends_ns := self.ends_ns or self.frees_ns:
+            standing.end_time.FromNanoseconds(ends_ns)
         return standing
+
+    @property
+    def frees_ns(self) -> int:
+        """When the first of what is held leaves a rate's window; 0 if that is not known."""
+        return min((each.frees_ns for each in self.leases.values() if each.frees_ns and not each.closing), default=0)
 
     def to_document(self) -> dict[str, Any]:
         """As plain values, for a store. Ids of leases hold neither dots nor dollars."""
@@ -116,7 +148,8 @@ class Account:
         leases = {
             id_: Lease(**{**lease, "closing": Closing(lease["closing"])}) for id_, lease in values["leases"].items()
         }
-        return cls(**{**values, "leases": leases})
+        events = {id_: Event(**event) for id_, event in values.get("events", {}).items()}
+        return cls(**{**values, "leases": leases, "events": events})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +165,8 @@ class Report:
     keep: int = 0
     need: int = 0
     want: int = 0
+    frees_ns: int = 0
+    """In how long the first of what is held leaves its window; 0 if nothing is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +219,7 @@ def report(account: Account, said: Report, terms: Terms, now_ns: int) -> Verdict
         granted=max(keep, used + said.held),
         sequence=said.sequence,
         expires_ns=now_ns + terms.ttl_ns,
+        frees_ns=now_ns + said.frees_ns if said.frees_ns else 0,
     )
     account = _with(account, said.lease_id, lease)
     granted = _grant(account, said, terms)
@@ -205,11 +241,12 @@ def give_back(account: Account, lease_id: str, sequence: int, used: int, now_ns:
 
 
 def in_doubt(account: Account, now_ns: int, longest_call_ns: int) -> list[str]:
-    """Leases that were not returned, and on which no call can be under way any more."""
+    """Leases that were not returned, and on which nothing can be held any more."""
+    holds_ns = WINDOW_NS if account.unit in WINDOWED else longest_call_ns
     return [
         lease_id
         for lease_id, lease in account.leases.items()
-        if not lease.closing and lease.expires_ns + longest_call_ns < now_ns
+        if not lease.closing and lease.expires_ns + holds_ns < now_ns
     ]
 
 
@@ -229,10 +266,8 @@ def close_by_ledger(account: Account, lease_id: str, spent: int, now_ns: int, lo
     if lease_id not in in_doubt(account, now_ns, longest_call_ns):
         return account
     lease = account.leases[lease_id]
-    if account.unit == CEILING_UNIT_NANOS:
-        used = max(spent, lease.used)  # entries may still be on their way
-    else:
-        used = 0 if account.unit == CEILING_UNIT_CALLS else lease.granted
+    # Entries may still be on their way. Of rates nothing is used up.
+    used = max(spent, lease.used) if account.unit == CEILING_UNIT_NANOS else 0
     closed = replace(lease, used=used, held=0, granted=used, closing=Closing.LEDGER, closed_ns=now_ns)
     return _with(account, lease_id, closed)
 
@@ -249,18 +284,47 @@ def recount(account: Account, lease_id: str, spent: int, now_ns: int, longest_ca
 
 def fold(account: Account, now_ns: int) -> Account:
     """Forgets leases that ended long ago, and keeps what was used of them."""
-    old = [id_ for id_, lease in account.leases.items() if lease.closing and lease.closed_ns + FOLD_AFTER_NS < now_ns]
+    after_ns = FOLD_AFTER_NS if account.unit == CEILING_UNIT_NANOS else WINDOW_NS
+    old = [id_ for id_, lease in account.leases.items() if lease.closing and lease.closed_ns + after_ns < now_ns]
     if not old:
         return account
     closed = account.closed + sum(account.leases[lease_id].used for lease_id in old)
-    return replace(account, closed=closed, leases={k: v for k, v in account.leases.items() if k not in old})
+    kept = {lease_id: lease for lease_id, lease in account.leases.items() if lease_id not in old}
+    return replace(account, closed=closed, leases=kept)
 
 
-def crossed(account: Account, limit: int, thresholds: tuple[int, ...]) -> tuple[Account, list[int]]:
-    """Thresholds, in percent of the limit, that were reached since the account was asked last."""
+def recount_folded(account: Account, remembered: Sequence[str], spent: int) -> Account:
+    """Sets what leases that are forgotten have used, and attempts that were held on none, to what the ledger says was
+    spent on all but the remembered leases. Nothing if others are remembered by now."""
+    return replace(account, closed=spent) if sorted(remembered) == sorted(account.leases) else account
+
+
+def crossed(
+    account: Account, limit: int, thresholds: tuple[int, ...], now_ns: int, *, keep: bool
+) -> tuple[Account, list[Event]]:
+    """Thresholds, in percent of the limit, that were reached since the account was asked last; kept until they are
+    told, if they are to be. Under another limit those that are not reached any more may be reached again."""
     percent = account.spent * 100 // limit if limit > 0 else 100
-    reached = [each for each in sorted(thresholds) if account.notified_percent < each <= percent]
-    return (replace(account, notified_percent=reached[-1]), reached) if reached else (account, [])
+    if account.notified_percent and account.notified_limit not in (0, limit):
+        account = replace(account, notified_percent=min(account.notified_percent, percent), notified_limit=limit)
+    reached = [
+        Event(percent=each, spent=account.spent, limit=limit, time_ns=now_ns)
+        for each in sorted(thresholds)
+        if account.notified_percent < each <= percent
+    ]
+    if not reached:
+        return account, []
+    kept = {f"{event.percent}-{now_ns}": event for event in reached} if keep else {}
+    events = {**account.events, **kept}
+    percent = reached[-1].percent
+    return replace(account, notified_percent=percent, notified_limit=limit, events=events), reached
+
+
+def told(account: Account, event_id: str) -> Account:
+    """The account once somebody was told of an event."""
+    if event_id not in account.events:
+        return account
+    return replace(account, events={id_: event for id_, event in account.events.items() if id_ != event_id})
 
 
 def _grant(account: Account, said: Report, terms: Terms) -> int:

@@ -38,6 +38,7 @@ class Correction(NamedTuple):
     from_state: int
     to_state: int
     delta_nanos: int
+    corrected_ns: int = 0
 
 
 class Auditor:
@@ -90,15 +91,10 @@ class Auditor:
         self._compare(account, self._expected.pop(account, Amounts()), amounts)
 
     def settled(self, account: accounts.Account) -> bool:
-        """Whether an account's spending can be held against the ledger: no lease is open, and none closed of late. What
-        leases were folded into is the ledger's word of that day, which later corrections do not reach."""
-        return (
-            account.unit == CEILING_UNIT_NANOS
-            and not account.closed
-            and all(
-                lease.closing and lease.closed_ns + self._longest_call_ns < self._now_ns
-                for lease in account.leases.values()
-            )
+        """Whether an account's spending can be held against the ledger: no lease is open, and none closed of late."""
+        return account.unit == CEILING_UNIT_NANOS and all(
+            lease.closing and lease.closed_ns + self._longest_call_ns < self._now_ns
+            for lease in account.leases.values()
         )
 
     def account(self, account: accounts.Account, ledger_nanos: int | None) -> None:

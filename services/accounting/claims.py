@@ -10,6 +10,7 @@ from services.accounting.stores import Store
 from shared.errors import MeshError, Reason
 
 _NANOS = 1_000_000_000
+_POLL_NS = _NANOS // 4  # an end that another process was told of wakes nobody here
 
 
 class Claims:
@@ -39,7 +40,10 @@ class Claims:
                     f'Operation "{wanted.operation_id}" still runs; call again to wait for its answer.',
                 )
             try:
-                async with asyncio.timeout(max(min(verdict.until_ns, give_up_ns) - now_ns, 0) / _NANOS):
+                until_ns = min(verdict.until_ns, give_up_ns)
+                if self._store.shared:
+                    until_ns = min(until_ns, now_ns + _POLL_NS)
+                async with asyncio.timeout(max(until_ns - now_ns, 0) / _NANOS):
                     await ended.wait()
             except TimeoutError:
                 continue

@@ -182,6 +182,7 @@ def entry(attempt: Attempt) -> Entry:
         run_id=context.run_id,
         tags=context.tags,
         requested_model=context.requested_model,
+        holds=context.holds,
     )
     line.create_time.seconds, line.create_time.nanos = divmod(attempt.created_ns, 1_000_000_000)
     ending, other = _endings(attempt)

@@ -5,6 +5,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
+from shared.errors import MeshError, Reason
+
 
 @dataclass(slots=True)
 class Changes:
@@ -21,6 +23,7 @@ class PolicyChanges:
     def __init__(self) -> None:
         self._watchers: set[_Watcher] = set()
         self._closed = False
+        self._stands = True
 
     def tell(self, key_sha256: bytes) -> None:
         """Tells every watcher that a key changed."""
@@ -41,7 +44,10 @@ class PolicyChanges:
             watcher.news.set()
 
     async def watch(self) -> AsyncGenerator[Changes, None]:
-        """What changed: first nothing, from which on no change is missed."""
+        """What changed: first nothing, from which on no change is missed. Raises ACCOUNTING_UNAVAILABLE when changes
+        are missed."""
+        if not self._stands:
+            raise _missed()
         watcher = _Watcher()
         self._watchers.add(watcher)
         try:
@@ -49,11 +55,24 @@ class PolicyChanges:
             while not self._closed:
                 await watcher.news.wait()
                 watcher.news.clear()
+                if watcher.lost:
+                    raise _missed()
                 changes, watcher.changes = watcher.changes, Changes()
                 if changes.keys or changes.tenants or changes.wanted:
                     yield changes
         finally:
             self._watchers.discard(watcher)
+
+    def stand(self) -> None:
+        """From now on no change is missed."""
+        self._stands = True
+
+    def lose(self) -> None:
+        """Ends every watch with an error, and has new ones refused until `stand`: changes were missed, or are."""
+        self._stands = False
+        for watcher in self._watchers:
+            watcher.lost = True
+            watcher.news.set()
 
     async def close(self) -> None:
         """Ends every watch, so that a stop does not wait for watchers."""
@@ -66,3 +85,8 @@ class _Watcher:
     def __init__(self) -> None:
         self.changes = Changes()
         self.news = asyncio.Event()
+        self.lost = False
+
+
+def _missed() -> MeshError:
+    return MeshError(Reason.ACCOUNTING_UNAVAILABLE, "Changes cannot be told at the moment; watch again shortly.")

@@ -1,4 +1,4 @@
-"""The book of budgets, limits and tenants: makes, changes and lists them, and has routers told."""
+"""The book of tenants, teams, users, policies, budgets and limits: makes, changes and lists them, and tells routers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from grpc import StatusCode
 from modelmuxer.accounting.v1 import accounting_pb2 as pb
 
-from services.accounting import budgets
-from services.accounting.budgets import Policy
+from services.accounting import budgets, resources
 from services.accounting.policies import PolicyChanges
+from services.accounting.resources import AnyResource, Resource, kind_of, store_id, tenant_of
 from services.accounting.stores import PolicyRecord, Store
 from shared.errors import MeshError, Reason
 
-Ceilings = TypeVar("Ceilings", pb.Budget, pb.Limit)
+Ruling = TypeVar("Ruling", pb.Budget, pb.Limit, pb.Policy)
 
 
 class PolicyBook:
@@ -25,48 +25,63 @@ class PolicyBook:
         self._store = store
         self._changes = changes
 
-    async def create(self, wanted: Policy, actor: str) -> Policy:
-        """Makes a policy. Raises MALFORMED_REQUEST and POLICY_EXISTS."""
+    async def create(self, wanted: Resource, actor: str) -> Resource:
+        """Makes a resource. Raises MALFORMED_REQUEST and POLICY_EXISTS."""
         now_ns = time.time_ns()
-        made = budgets.created(wanted, now_ns)
-        if not await self._store.put_policy(_record(made), f"create_{_kind(type(made))}", actor, now_ns, new=True):
-            raise MeshError(Reason.POLICY_EXISTS, f'There is a {_kind(type(made))} "{made.id}" already.', field="id")
-        self._changes.tell_tenant(_tenant(made))
+        kind = kind_of(type(wanted))
+        made = resources.created(wanted, now_ns)
+        if not await self._store.put_policy(_record(made), f"create_{kind}", actor, now_ns, new=True):
+            raise MeshError(Reason.POLICY_EXISTS, f'There is a {kind} "{made.id}" already.', field="id")
+        self._changes.tell_tenant(tenant_of(made))
         return made
 
-    async def update(self, wanted: Policy, mask: FieldMask, actor: str) -> Policy:
-        """Changes a policy. Raises MALFORMED_REQUEST; NOT_FOUND if there is none."""
+    async def update(self, wanted: Resource, mask: FieldMask, actor: str) -> Resource:
+        """Changes a resource. Raises MALFORMED_REQUEST; NOT_FOUND if there is none."""
         now_ns = time.time_ns()
-        kind = _kind(type(wanted))
-        standing = await self._store.policy(kind, wanted.id)
+        kind = kind_of(type(wanted))
+        standing = await self._store.policy(kind, store_id(wanted))
         if standing is None:
             raise _unknown(kind, wanted.id)
-        made = budgets.updated(type(wanted).FromString(standing.document), wanted, mask, now_ns)
+        made = resources.updated(type(wanted).FromString(standing.document), wanted, mask, now_ns)
         if not await self._store.put_policy(_record(made), f"update_{kind}", actor, now_ns, new=False):
             raise _unknown(kind, wanted.id)
-        self._changes.tell_tenant(_tenant(made))
+        self._changes.tell_tenant(tenant_of(made))
         return made
 
-    async def delete(self, kind: type[Policy], policy_id: str, actor: str) -> None:
-        """Takes a policy away. NOT_FOUND if there is none."""
-        gone = await self._store.delete_policy(_kind(kind), policy_id, actor, time.time_ns())
+    async def delete(self, named: AnyResource, actor: str) -> None:
+        """Takes a resource away. NOT_FOUND if there is none."""
+        kind = kind_of(type(named))
+        gone = await self._store.delete_policy(kind, store_id(named), actor, time.time_ns())
         if gone is None:
-            raise _unknown(_kind(kind), policy_id)
+            raise _unknown(kind, named.id)
         self._changes.tell_tenant(gone.tenant)
 
-    async def all(self, kind: type[Policy], tenant: str = "") -> list[Policy]:
-        """Policies of a kind; of one tenant, with those for all, if one is named."""
-        return [kind.FromString(record.document) for record in await self._store.policies(_kind(kind), tenant or None)]
+    async def all(self, kind: type[Resource], tenant: str = "") -> list[Resource]:
+        """Resources of a kind; of one tenant, with those for all, if one is named."""
+        records = await self._store.policies(kind_of(kind), tenant or None)
+        return [kind.FromString(record.document) for record in records]
 
-    async def subject_to(self, kind: type[Ceilings], principal: pb.Principal) -> list[Ceilings]:
+    async def subject_to(self, kind: type[Ruling], principal: pb.Principal) -> list[Ruling]:
         """What calls of a principal may be subject to."""
         return [policy for policy in await self.all(kind, principal.tenant) if budgets.applies(policy, principal)]
 
-    async def check_tenant(self, tenant: str) -> None:
-        """Raises INVALID_KEY, as for a key that is revoked, if the tenant is suspended."""
-        record = await self._store.policy("tenant", tenant)
-        if record is not None and pb.Tenant.FromString(record.document).suspended:
-            raise MeshError(Reason.INVALID_KEY, "The key's tenant is suspended.", code=StatusCode.NOT_FOUND)
+    async def ruled(self, principal: pb.Principal) -> tuple[pb.Principal, pb.OnOutage]:
+        """What is left to a caller by the policies that apply to it, and what its calls may do in an outage."""
+        return resources.ruled(principal, await self.subject_to(pb.Policy, principal))
+
+    async def check_standing(self, principal: pb.Principal) -> None:
+        """Raises INVALID_KEY, as for a key that is revoked, if the key's tenant, team or user is suspended."""
+        tenant = principal.tenant
+        named: tuple[pb.Tenant | pb.Team | pb.User, ...] = (
+            pb.Tenant(id=tenant),
+            pb.Team(tenant=tenant, id=principal.team),
+            pb.User(tenant=tenant, id=principal.user),
+        )
+        for each in named:
+            kind = kind_of(type(each))
+            record = await self._store.policy(kind, store_id(each)) if each.id else None
+            if record is not None and type(each).FromString(record.document).suspended:
+                raise MeshError(Reason.INVALID_KEY, f"The key's {kind} is suspended.", code=StatusCode.NOT_FOUND)
 
     async def standing(self, tenant: str, include_past: bool, now_ns: int) -> list[pb.BudgetStatus]:
         """Budgets with each of their accounts; one that nothing was spent of stands by itself."""
@@ -97,17 +112,13 @@ def _untouched(policy: pb.Budget, now_ns: int) -> pb.BudgetStatus:
     return status
 
 
-def _record(policy: Policy) -> PolicyRecord:
-    kind = _kind(type(policy))
-    return PolicyRecord(kind=kind, id=policy.id, tenant=_tenant(policy), document=policy.SerializeToString())
-
-
-def _tenant(policy: pb.Budget | pb.Limit | pb.Tenant) -> str:
-    return policy.id if isinstance(policy, pb.Tenant) else policy.tenant
-
-
-def _kind(kind: type[pb.Budget] | type[pb.Limit] | type[pb.Tenant]) -> str:
-    return kind.DESCRIPTOR.name.lower()
+def _record(resource: AnyResource) -> PolicyRecord:
+    return PolicyRecord(
+        kind=kind_of(type(resource)),
+        id=store_id(resource),
+        tenant=tenant_of(resource),
+        document=resource.SerializeToString(),
+    )
 
 
 def _unknown(kind: str, policy_id: str) -> MeshError:

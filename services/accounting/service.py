@@ -3,16 +3,17 @@
 import base64
 import binascii
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing, suppress
 
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 from modelmuxer.accounting.v1 import accounting_pb2 as pb
 from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceServicer, AdminServiceServicer
 from modelmuxer.chat.v1.chat_pb2 import ChatResponse
 
-from services.accounting import keys
+from services.accounting import accounts, keys
 from services.accounting.access import Access
 from services.accounting.audit import Auditor
 from services.accounting.claims import Claims
@@ -24,10 +25,12 @@ from services.accounting.policy_book import PolicyBook
 from services.accounting.stores import EntryQuery, Position, Spend, SpendQuery, Store
 from shared.errors import MeshError, Reason
 from shared.interceptors import Context
+from shared.periods import UNLENT
 
 _DEFAULT_PAGE = 100
 _MAX_PAGE = 1000
 _MAX_ID_CHARS = 512
+_UNLENT = UNLENT.encode()  # most contexts need not be read for it
 _LONGEST_WAIT_S = 600.0
 _LONGEST_CLAIM_S = 3600
 
@@ -60,9 +63,11 @@ class AccountingServicer(AccountingServiceServicer):
         if key is None:
             raise MeshError(Reason.INVALID_KEY, "The key is unknown or revoked.", code=StatusCode.NOT_FOUND)
         principal = keys.principal(key)
-        await self._book.check_tenant(principal.tenant)
+        await self._book.check_standing(principal)
+        ruled, on_outage = await self._book.ruled(principal)
         return pb.AuthenticateResponse(
-            principal=principal,
+            principal=ruled,
+            on_outage=on_outage,
             budgets=await self._book.subject_to(pb.Budget, principal),
             limits=await self._book.subject_to(pb.Limit, principal),
         )
@@ -81,7 +86,11 @@ class AccountingServicer(AccountingServiceServicer):
 
     async def Record(self, request: pb.RecordRequest, context: Context) -> pb.RecordResponse:
         self._access.mesh(context)
-        return pb.RecordResponse(record_ids=await self._store.record(request.records, time.time_ns()))
+        now_ns = time.time_ns()
+        kept = await self._store.record(request.records, now_ns)
+        # Before it is acknowledged: what is sent again is counted again, and comes to the same.
+        await self._lending.recount(_late_accounts(request.records, now_ns - accounts.LATE_NS))
+        return pb.RecordResponse(record_ids=kept)
 
     async def ClaimOperation(self, request: pb.ClaimOperationRequest, context: Context) -> pb.ClaimOperationResponse:
         self._access.mesh(context)
@@ -153,9 +162,10 @@ class AccountingServicer(AccountingServiceServicer):
         records = [_billed(correction, actor, time.time_ns()) for correction in request.corrections]
         known = {record.attempt_id for record in records if await self._entry(record.attempt_id)}
         await self._store.record([record for record in records if record.attempt_id in known], time.time_ns())
-        entries = [await self._entry(attempt_id) for attempt_id in sorted(known)]
+        entries = list(filter(None, [await self._entry(attempt_id) for attempt_id in sorted(known)]))
+        await self._lending.recount({hold.account for entry in entries for hold in entry.holds})
         unknown = {record.attempt_id for record in records} - known
-        return pb.PostCorrectionsResponse(entries=filter(None, entries), unknown_attempt_ids=sorted(unknown))
+        return pb.PostCorrectionsResponse(entries=entries, unknown_attempt_ids=sorted(unknown))
 
     async def Audit(self, request: pb.AuditRequest, context: Context) -> pb.AuditResponse:
         await self._access.admin(context)
@@ -193,7 +203,7 @@ class AccountingServicer(AccountingServiceServicer):
 
 
 class AdminServicer(AdminServiceServicer):
-    """Keys, for whoever manages the mesh."""
+    """Keys, and all that rules what they may do, for whoever manages the mesh."""
 
     def __init__(self, store: Store, access: Access, changes: PolicyChanges, book: PolicyBook) -> None:
         self._store = store
@@ -236,7 +246,7 @@ class AdminServicer(AdminServiceServicer):
 
     async def DeleteBudget(self, request: pb.DeleteBudgetRequest, context: Context) -> pb.DeleteBudgetResponse:
         actor = await self._access.admin(context)
-        await self._book.delete(pb.Budget, request.id, actor)
+        await self._book.delete(pb.Budget(id=request.id), actor)
         return pb.DeleteBudgetResponse()
 
     async def CreateLimit(self, request: pb.CreateLimitRequest, context: Context) -> pb.CreateLimitResponse:
@@ -253,7 +263,7 @@ class AdminServicer(AdminServiceServicer):
 
     async def DeleteLimit(self, request: pb.DeleteLimitRequest, context: Context) -> pb.DeleteLimitResponse:
         actor = await self._access.admin(context)
-        await self._book.delete(pb.Limit, request.id, actor)
+        await self._book.delete(pb.Limit(id=request.id), actor)
         return pb.DeleteLimitResponse()
 
     async def CreateTenant(self, request: pb.CreateTenantRequest, context: Context) -> pb.CreateTenantResponse:
@@ -270,8 +280,75 @@ class AdminServicer(AdminServiceServicer):
 
     async def DeleteTenant(self, request: pb.DeleteTenantRequest, context: Context) -> pb.DeleteTenantResponse:
         actor = await self._access.admin(context)
-        await self._book.delete(pb.Tenant, request.id, actor)
+        await self._book.delete(pb.Tenant(id=request.id), actor)
         return pb.DeleteTenantResponse()
+
+    async def CreateTeam(self, request: pb.CreateTeamRequest, context: Context) -> pb.CreateTeamResponse:
+        actor = await self._access.admin(context)
+        return pb.CreateTeamResponse(team=await self._book.create(request.team, actor))
+
+    async def ListTeams(self, request: pb.ListTeamsRequest, context: Context) -> pb.ListTeamsResponse:
+        await self._access.admin(context)
+        return pb.ListTeamsResponse(teams=await self._book.all(pb.Team, request.tenant))
+
+    async def UpdateTeam(self, request: pb.UpdateTeamRequest, context: Context) -> pb.UpdateTeamResponse:
+        actor = await self._access.admin(context)
+        return pb.UpdateTeamResponse(team=await self._book.update(request.team, request.update_mask, actor))
+
+    async def DeleteTeam(self, request: pb.DeleteTeamRequest, context: Context) -> pb.DeleteTeamResponse:
+        actor = await self._access.admin(context)
+        await self._book.delete(pb.Team(id=request.id, tenant=request.tenant), actor)
+        return pb.DeleteTeamResponse()
+
+    async def CreateUser(self, request: pb.CreateUserRequest, context: Context) -> pb.CreateUserResponse:
+        actor = await self._access.admin(context)
+        return pb.CreateUserResponse(user=await self._book.create(request.user, actor))
+
+    async def ListUsers(self, request: pb.ListUsersRequest, context: Context) -> pb.ListUsersResponse:
+        await self._access.admin(context)
+        return pb.ListUsersResponse(users=await self._book.all(pb.User, request.tenant))
+
+    async def UpdateUser(self, request: pb.UpdateUserRequest, context: Context) -> pb.UpdateUserResponse:
+        actor = await self._access.admin(context)
+        return pb.UpdateUserResponse(user=await self._book.update(request.user, request.update_mask, actor))
+
+    async def DeleteUser(self, request: pb.DeleteUserRequest, context: Context) -> pb.DeleteUserResponse:
+        actor = await self._access.admin(context)
+        await self._book.delete(pb.User(id=request.id, tenant=request.tenant), actor)
+        return pb.DeleteUserResponse()
+
+    async def CreatePolicy(self, request: pb.CreatePolicyRequest, context: Context) -> pb.CreatePolicyResponse:
+        actor = await self._access.admin(context)
+        return pb.CreatePolicyResponse(policy=await self._book.create(request.policy, actor))
+
+    async def ListPolicies(self, request: pb.ListPoliciesRequest, context: Context) -> pb.ListPoliciesResponse:
+        await self._access.admin(context)
+        return pb.ListPoliciesResponse(policies=await self._book.all(pb.Policy, request.tenant))
+
+    async def UpdatePolicy(self, request: pb.UpdatePolicyRequest, context: Context) -> pb.UpdatePolicyResponse:
+        actor = await self._access.admin(context)
+        return pb.UpdatePolicyResponse(policy=await self._book.update(request.policy, request.update_mask, actor))
+
+    async def DeletePolicy(self, request: pb.DeletePolicyRequest, context: Context) -> pb.DeletePolicyResponse:
+        actor = await self._access.admin(context)
+        await self._book.delete(pb.Policy(id=request.id), actor)
+        return pb.DeletePolicyResponse()
+
+
+def _late_accounts(records: Iterable[pb.JournalRecord], before_ns: int) -> set[str]:
+    """Accounts of attempts that were held on no lease, or whose leases may have closed by what the ledger said before
+    these records came."""
+    found: set[str] = set()
+    for record in records:
+        kind = record.WhichOneof("fact")
+        if kind not in ("announced", "outcome", "observed"):
+            continue
+        billing, late = getattr(record, kind).billing_context, record.time.ToNanoseconds() < before_ns
+        if late or _UNLENT in billing:
+            with suppress(DecodeError):
+                holds = pb.BillingContext.FromString(billing).holds
+                found.update(hold.account for hold in holds if late or hold.lease_id == UNLENT)
+    return found
 
 
 def _billed(correction: pb.Correction, actor: str, now_ns: int) -> pb.JournalRecord:

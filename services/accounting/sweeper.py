@@ -14,13 +14,18 @@ log = logging.getLogger(__name__)
 
 async def sweep(store: Store, lending: Lending, *, interval_s: float, pending_timeout_s: int) -> NoReturn:
     """Sweeps until cancelled. An attempt that is announced and silent for `pending_timeout_s` becomes an estimate; an
-    outcome that comes later still replaces it."""
+    outcome that comes later still replaces it. The first sweep makes up for a recount that a death cut short."""
+    recounted = False
     while True:
         now_ns = time.time_ns()
         try:
             abandoned = await store.abandon(now_ns - pending_timeout_s * 1_000_000_000, now_ns)
             await store.forget_operations(now_ns)
             await lending.sweep()
+            if abandoned or not recounted:
+                await lending.recount()
+                recounted = True
+            await store.tidy(now_ns)
         except Exception:
             log.exception("A sweep failed; the next one tries again")
         else:

@@ -6,6 +6,7 @@ import time
 
 from modelmuxer.cache.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server
 
+from services.cache.flights import Flights
 from services.cache.semantic.index import SemanticIndex
 from services.cache.semantic.memory import Memory
 from services.cache.service import CacheService
@@ -17,6 +18,7 @@ from services.cache.stores.redis.address import parse
 from services.cache.stores.redis.encryption import NO_KEYS, read_key_file
 from services.cache.stores.redis.servers import Limits, connect
 from shared.runner import App, main
+from shared.telemetry import metrics
 
 
 async def build(settings: CacheSettings, app: App) -> None:
@@ -26,9 +28,12 @@ async def build(settings: CacheSettings, app: App) -> None:
     index = SemanticIndex(settings.semantic_max_bytes, time.time)
     memory = Memory(store, index, ttl_s=settings.ttl_s, clock=time.time)
     app.background(memory.rebuild(), "rebuilding of the semantic index")
+    flights = Flights(time.monotonic)
+    app.on_drain(flights.drain)
+    metrics.CACHE_FLIGHTS.set_function(lambda: len(flights))
     app.serve(
         add_CacheServiceServicer_to_server,
-        CacheService(store, memory, ttl_s=settings.ttl_s),
+        CacheService(store, flights, memory, ttl_s=settings.ttl_s, shared=settings.store != "memory"),
         "modelmuxer.cache.v1.CacheService",
     )
 

@@ -102,6 +102,7 @@ class Attempt:
         self.announced = True
         await self.journal.sync()
         self.written = True
+        metrics.ADDED_TIME.observe(time.monotonic() - self.began_s)
 
     def _check_lease(self) -> None:
         """A router that was stopped for long holds nothing any more, though it may think so when it wakes."""
@@ -191,7 +192,7 @@ class Attempt:
     def _seen_output(self) -> int:
         if self.streams:
             return tally.output_tokens(self.answer_bytes)
-        generated = int((self.figures.tokens_per_s or 0.0) * (time.monotonic() - self.began_s))
+        generated = self.figures.unseen_tokens(time.monotonic() - self.began_s)
         return min(generated, self.chat.max_output_tokens) if self.chat.HasField("max_output_tokens") else generated
 
     def _regional(self, usage: Usage) -> Usage:

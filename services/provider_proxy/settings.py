@@ -17,7 +17,11 @@ class ProviderProxySettings(ServiceSettings):
 
     config: Path | None = setting(None, env="CONFIG", help="catalogue file that extends the shipped one")
     pool_connections: int = setting(
-        20, env="HTTP_POOL_CONNECTIONS", guide=True, minimum=0, help="connections to a deployment that are kept open"
+        20,
+        env="HTTP_POOL_CONNECTIONS",
+        guide=True,
+        minimum=0,
+        help="idle connections to a deployment that are kept open",
     )
     pool_maxsize: int = setting(
         100, env="HTTP_POOL_MAXSIZE", guide=True, minimum=1, help="most connections to a deployment, if callers wait"

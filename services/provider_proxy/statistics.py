@@ -40,6 +40,10 @@ class Figures:
     calls: int = 0
     first_token_s: float | None = None
     tokens_per_s: float | None = None
+    unstreamed_tokens_per_s: float | None = None
+    """Of answers in one piece, their wait for the first token included."""
+    unstreamed_tokens: float | None = None
+    """How long such answers are."""
     error_rate: float = 0.0
     rests_until_s: float = 0.0
 
@@ -56,6 +60,9 @@ class Figures:
         """A call gave a whole answer; `first_token_s` is None for answers that were not streamed."""
         if first_token_s is not None:
             self.first_token_s = _mean(self.first_token_s, first_token_s)
+        if first_token_s is None and output_s > 0:
+            self.unstreamed_tokens = _mean(self.unstreamed_tokens, output_tokens)
+            self.unstreamed_tokens_per_s = _mean(self.unstreamed_tokens_per_s, output_tokens / output_s)
         if output_tokens > 1 and output_s >= MIN_MEASURED_S:
             self.tokens_per_s = _mean(self.tokens_per_s, output_tokens / output_s)
         self.error_rate = _mean(self.error_rate, 0.0)
@@ -66,6 +73,13 @@ class Figures:
             self.error_rate = _mean(self.error_rate, 1.0)
         if retry_after_s is not None:
             self.rests_until_s = max(self.rests_until_s, now_s + min(retry_after_s, MAX_REST_S))
+
+    def unseen_tokens(self, elapsed_s: float) -> int:
+        """What an answer in one piece that was left so early may have had by then: nothing before the usual first
+        token; after it as much as is usual in that time, and never more than such answers have in all."""
+        if self.unstreamed_tokens_per_s is None or elapsed_s < (self.first_token_s or 0.0):
+            return 0
+        return round(min(self.unstreamed_tokens_per_s * elapsed_s, self.unstreamed_tokens or 0.0))
 
     def rest_s(self, now_s: float) -> float:
         """How long the provider still wants to be left alone."""

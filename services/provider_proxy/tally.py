@@ -4,7 +4,8 @@
 - An answer that is no 200, or nothing written: nothing.
 - Cut, broken off or cancelled after it was written: the input as the provider said it (else estimated), and as output
   what was streamed, at a token per four bytes, or more if the provider had said more. Of an answer that is not streamed
-  nothing is seen: its output is what the deployment usually generates in that time.
+  nothing is seen: its output is what the deployment's answers in one piece usually come to in that time, none of it
+  before the usual first token, and no more than they usually have (`statistics.Figures.unseen_tokens`).
 
 A part that is greater than its whole is no part: such a figure is dropped, and the rest counts as an estimate.
 """

@@ -8,31 +8,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import select
+import functools
+import socket
+import ssl
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
-from weakref import WeakSet
-
-import aiohttp
-from aiohttp import ClientTimeout, DummyCookieJar, TCPConnector
-from aiohttp.connector import Connection
 
 from services.provider_proxy.adapters import UpstreamRequest, malformed, provider_failure, stream_cut
+from services.provider_proxy.http1 import (
+    USER_AGENT,
+    BadUrl,
+    Connection,
+    Disconnected,
+    HttpError,
+    Origin,
+    ProxyRefused,
+    Stalled,
+    connect,
+    origin_and_target,
+    proxy_authorization,
+)
 from services.provider_proxy.settings import ProviderProxySettings
 from shared.errors import MeshError, Reason
 from shared.settings import is_loopback
 from shared.telemetry import metrics
 
-USER_AGENT: Final = "ModelMuxer"
 KEEP_ALIVE_S: Final = 30.0
+IDLE_S: Final = 1.0
 
 BeforeWrite = Callable[[], Awaitable[None]]
-_before_write: ContextVar[BeforeWrite] = ContextVar("before_write")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +50,15 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
-    _response: aiohttp.ClientResponse
+    _connection: Connection
+    _stall_timeout_s: float | None
     _max_bytes: int
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes: all that one read of the socket brought is one chunk."""
         left = self._max_bytes
         with _translated():
-            async for chunk in self._response.content.iter_any():
+            while (chunk := await self._connection.chunk(self._stall_timeout_s)) is not None:
                 left -= len(chunk)
                 if left < 0:
                     raise malformed(f"it is longer than {self._max_bytes} bytes")
@@ -91,27 +101,23 @@ class Upstream:
         PROVIDER_UNREACHABLE where nothing was written, PROVIDER_TIMEOUT, PROVIDER_STREAM_CUT.
         """
         pool = self._pool(deployment, request.url)
-        async with pool.place():
-            token = _before_write.set(before_write)
-            try:
-                with _translated():
-                    response = await pool.send(request, stall_timeout_s)
-            finally:
-                _before_write.reset(token)
-            try:
-                yield Answer(response.status, response.headers, response, self._settings.max_answer_bytes)
-            finally:
-                response.close()  # does nothing where the body was read to its end
+        async with pool.place(), pool.connection(request.url) as connection:
+            await before_write()
+            with _translated():
+                pool.send(connection, request)
+                await connection.head(stall_timeout_s)
+            most_bytes = self._settings.max_answer_bytes
+            yield Answer(connection.status, connection.headers, connection, stall_timeout_s, most_bytes)
 
     async def keep_only(self, deployments: frozenset[str]) -> None:
         """Closes the pools of deployments that are gone, once their calls have ended."""
         for name in [name for name, pool in self._pools.items() if name not in deployments and not pool.busy]:
-            await self._pools.pop(name).close()
+            self._pools.pop(name).close()
 
     async def close(self) -> None:
         """Closes every connection."""
         for pool in self._pools.values():
-            await pool.close()
+            pool.close()
         self._pools.clear()
 
     def _pool(self, deployment: str, url: str) -> _Pool:
@@ -122,22 +128,17 @@ class Upstream:
 
 
 class _Pool:
-    """Connections of one deployment: `pool_connections` are kept; `pool_maxsize` is the most if callers block."""
+    """Connections of one deployment: `pool_connections` idle ones stay; `pool_maxsize` is the most if callers block."""
 
-    def __init__(self, deployment: str, settings: ProviderProxySettings, forward_proxy: str | None) -> None:
+    def __init__(self, deployment: str, settings: ProviderProxySettings, forward_proxy: SplitResult | None) -> None:
         self.busy = 0
         self._forward_proxy = forward_proxy
         self._gauge = metrics.PROVIDER_CONNECTIONS.labels(deployment)
         self._room = asyncio.Semaphore(settings.pool_maxsize) if settings.pool_block else None
-        self._connector = _Connector(lambda: self.busy <= settings.pool_connections)
+        self._most_idle = settings.pool_connections
         self._connect_timeout_s = settings.connect_timeout_s
-        self._session = aiohttp.ClientSession(
-            connector=self._connector,
-            cookie_jar=DummyCookieJar(),
-            auto_decompress=True,
-            # An uncompressed stream arrives token by token; a compressed one when its compressor sees fit.
-            headers={"user-agent": USER_AGENT, "accept-encoding": "identity"},
-        )
+        self._idle: deque[_Idle] = deque()
+        self._pruning: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -151,97 +152,140 @@ class _Pool:
                 self.busy -= 1
                 self._gauge.dec()
 
-    async def send(self, request: UpstreamRequest, stall_timeout_s: float | None) -> aiohttp.ClientResponse:
-        return await self._session.request(
-            request.method,
-            request.url,
-            headers=request.headers,
-            data=request.body,
-            allow_redirects=False,
-            proxy=self._forward_proxy,
-            timeout=ClientTimeout(total=None, connect=self._connect_timeout_s, sock_read=stall_timeout_s),
-        )
-
-    async def close(self) -> None:
-        await self._session.close()
-
-
-class _Connector(TCPConnector):
-    """Calls `before_write` between connecting and writing; reuses no dead connection and keeps no more than it may."""
-
-    def __init__(self, may_keep: Callable[[], bool]) -> None:
-        super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=30)
-        self._may_keep = may_keep
-        self._seen: WeakSet[Any] = WeakSet()
-
-    async def connect(self, req: Any, traces: Any, timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109 - aiohttp's
-        connection = await super().connect(req, traces, timeout)
-        while self._is_dead(connection):
-            connection.close()
-            connection = await super().connect(req, traces, timeout)
-        if (protocol := connection.protocol) is not None:
-            self._seen.add(protocol)
-            if not self._may_keep():
-                protocol.force_close()
+    @asynccontextmanager
+    async def connection(self, url: str) -> AsyncIterator[Connection]:
+        """A connection to a URL's origin: one that is kept, the last used first, or a new one. It is kept, or closed
+        where the answer was not read to its end."""
+        with _translated():
+            origin, _ = origin_and_target(url)
+            connection = self._kept(origin) or await self._open(origin)
         try:
-            await _before_write.get()()
-        except BaseException:
-            connection.release()
-            raise
-        return connection
+            yield connection
+        finally:
+            if connection.is_reusable:
+                self._keep(origin, connection)
+            else:
+                connection.close()
 
-    def _is_dead(self, connection: Connection) -> bool:
-        """Whether a kept connection has something to read: before a request that can only be its end."""
-        if connection.protocol not in self._seen or connection.transport is None:
-            return False
-        if connection.transport.is_closing():
-            return True
-        poll = select.poll()
-        poll.register(connection.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+    def _kept(self, origin: Origin) -> Connection | None:
+        oldest_s = asyncio.get_running_loop().time() - KEEP_ALIVE_S
+        for index in range(len(self._idle) - 1, -1, -1):
+            idle = self._idle[index]
+            if idle.origin == origin:
+                del self._idle[index]
+                if idle.since_s >= oldest_s and not idle.connection.is_dead:
+                    return idle.connection
+                idle.connection.close()
+        return None
+
+    async def _open(self, origin: Origin) -> Connection:
+        async with asyncio.timeout(self._connect_timeout_s):
+            return await connect(origin, self._forward_proxy, _tls)
+
+    def _keep(self, origin: Origin, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        self._idle.append(_Idle(origin, connection, loop.time()))
+        if self._pruning is None:
+            self._pruning = loop.call_later(IDLE_S, self._prune)
+
+    def _prune(self) -> None:
+        """Closes what has been idle for too long and, of the rest, what is too many, the longest idle first.
+
+        Under load a connection that comes free is taken again at once, so only those are too many that have been idle
+        for a moment.
+        """
+        loop = asyncio.get_running_loop()
+        oldest_s = loop.time() - KEEP_ALIVE_S
+        while self._idle and (len(self._idle) > self._most_idle or self._idle[0].since_s < oldest_s):
+            self._idle.popleft().connection.close()
+        self._pruning = loop.call_later(IDLE_S, self._prune) if self._idle else None
+
+    def send(self, connection: Connection, request: UpstreamRequest) -> None:
+        """Writes a request."""
+        origin, target = origin_and_target(request.url)
+        headers = {"host": _host(origin), "user-agent": USER_AGENT, "accept": "*/*"}
+        # An uncompressed stream arrives token by token; a compressed one when its compressor sees fit.
+        headers |= {"accept-encoding": "identity", **request.headers}
+        if self._forward_proxy is not None and origin.scheme == "http":
+            target = f"http://{_host(origin)}{target}"
+            headers |= proxy_authorization(self._forward_proxy)
+        connection.send(request.method, target, headers, request.body)
+
+    def close(self) -> None:
+        """Closes every connection."""
+        if self._pruning is not None:
+            self._pruning.cancel()
+        while self._idle:
+            self._idle.pop().connection.close()
 
 
-def _forward_proxy(url: str) -> str | None:
+@dataclass(frozen=True, slots=True)
+class _Idle:
+    origin: Origin
+    connection: Connection
+    since_s: float
+
+
+def _host(origin: Origin) -> str:
+    """The Host header: the port where it is not the scheme's own."""
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    usual = 443 if origin.scheme == "https" else 80
+    return host if origin.port == usual else f"{host}:{origin.port}"
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Certificates are checked as the system has it."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _forward_proxy(url: str) -> SplitResult | None:
     """The HTTP proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name for an address."""
     target = urlsplit(url)
     host = target.hostname or ""
     proxy = getproxies().get(target.scheme)
-    return None if not proxy or is_loopback(host) or proxy_bypass(host) else proxy
+    if not proxy or is_loopback(host) or proxy_bypass(host):
+        return None
+    return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
 
 
 @contextlib.contextmanager
 def _translated() -> Any:
-    """aiohttp's exceptions as reasons. Their texts stay here: they may hold addresses."""
+    """What went wrong with a connection, as reasons. Its own words stay here: they may hold addresses."""
     try:
         yield
     except MeshError:
         raise
-    except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError) as error:
-        raise provider_failure(Reason.PROVIDER_UNREACHABLE, _unreachable(error), retryable=True) from error
-    except (aiohttp.ServerTimeoutError, TimeoutError) as error:
+    except Stalled as error:
         raise provider_failure(
             Reason.PROVIDER_TIMEOUT, "The provider fell silent for longer than is allowed.", retryable=True
         ) from error
-    except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, aiohttp.ClientOSError, OSError) as error:
+    except Disconnected as error:
         raise stream_cut("before its answer was whole") from error
-    except aiohttp.InvalidURL as error:
+    except HttpError as error:
+        raise malformed("it is not HTTP") from error
+    except (OSError, ProxyRefused, TimeoutError) as error:
+        text = f"The provider cannot be reached: {_unreachable(error)}."
+        raise provider_failure(Reason.PROVIDER_UNREACHABLE, text, retryable=True) from error
+    except BadUrl as error:
         raise provider_failure(
             Reason.PROVIDER_UNREACHABLE, "The provider's address in the catalogue is no URL.", retryable=True
         ) from error
-    except aiohttp.ClientError as error:
-        raise malformed("it is not HTTP") from error
     except ValueError as error:
         raise MeshError(Reason.MALFORMED_REQUEST, "A header of the request cannot be sent to the provider.") from error
 
 
 def _unreachable(error: Exception) -> str:
     match error:
-        case aiohttp.ConnectionTimeoutError():
-            why = "it did not take a connection in time"
-        case aiohttp.ClientConnectorDNSError():
-            why = "its name does not resolve"
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            why = "its certificate or TLS is not acceptable"
+        case TimeoutError():
+            return "it did not take a connection in time"
+        case socket.gaierror():
+            return "its name does not resolve"
+        case ssl.SSLError():
+            return "its certificate or TLS is not acceptable"
+        case ProxyRefused():
+            return "the HTTP proxy on the way there would not connect"
         case _:
-            why = "it refused the connection"
-    return f"The provider cannot be reached: {why}."
+            return "it refused the connection"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+from functools import partial
 
 from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceStub
 from modelmuxer.cache.v1.cache_pb2_grpc import CacheServiceStub
@@ -10,8 +12,10 @@ from modelmuxer.provider.v1.provider_pb2_grpc import ProviderServiceStub
 from modelmuxer.router.v1.router_pb2_grpc import add_RouterServiceServicer_to_server
 
 from services.router import http
+from services.router.cache_replicas import CacheReplicas
 from services.router.embedder import Embedder
 from services.router.engine import Engine
+from services.router.flights import Flights
 from services.router.leases import Leases
 from services.router.operations import Operations
 from services.router.principals import Principals
@@ -35,8 +39,9 @@ async def build(settings: RouterSettings, app: App) -> None:
     """Hangs the router onto its process."""
     accounting = AccountingServiceStub(app.channel(settings.accounting_address))
     proxy = ProviderServiceStub(app.channel(settings.provider_proxy_address))
-    caches = CacheServiceStub(app.channel(settings.cache_address))
-    cache = ResponseCache(caches, timeout_s=settings.cache_timeout_s)
+    cache_stub = CacheServiceStub(app.channel(settings.cache_address))
+    cache = ResponseCache(cache_stub, timeout_s=settings.cache_timeout_s)
+    flights = Flights(cache_stub, cache, wait_s=settings.flight_wait_s)
     journal = Journal(
         settings.home / "journal" / f"router-{app.port}",
         witness=app.replica,
@@ -47,7 +52,8 @@ async def build(settings: RouterSettings, app: App) -> None:
     shipper = Shipper(journal, accounting)
     app.stack.push_async_callback(shipper.drain, 5.0)
     app.background(shipper.run(), "journal shipper")
-    leases = Leases(accounting, holder=f"{app.replica}#{os.getpid()}")
+    # A new holder at each start: a container that is started again has the address, name and process number it had.
+    leases = Leases(accounting, holder=f"{app.replica}#{secrets.token_hex(4)}")
     app.stack.push_async_callback(leases.close)
     principals, live = Principals(accounting, leases), LiveModels(proxy)
     app.background(principals.watch(), "watch on keys")
@@ -60,12 +66,14 @@ async def build(settings: RouterSettings, app: App) -> None:
         settings=settings, live=live, proxy=proxy, journal=journal, reservations=reservations, retries=retries
     )
     semantic = SemanticCache(
-        caches,
+        cache_stub,
         embedder,
         timeout_s=settings.cache_timeout_s,
         embedding_timeout_s=settings.semantic_embedding_timeout_s,
     )
     app.stack.push_async_callback(semantic.drain)
+    app.stack.push_async_callback(flights.close)
+    app.on_drain(partial(flights.drain, settings.grace_s))
     engine = Engine(
         settings=settings,
         catalogue=_catalogue(settings),
@@ -73,6 +81,8 @@ async def build(settings: RouterSettings, app: App) -> None:
         live=live,
         cache=cache,
         semantic=semantic,
+        flights=flights,
+        replicas=CacheReplicas(settings.cache_address, app.plain_channel),
         operations=operations,
         proxy=proxy,
         journal=journal,

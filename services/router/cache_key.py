@@ -7,22 +7,32 @@ another request's answer. Protobuf's deterministic form orders map keys, and a S
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.message import Message
+from modelmuxer.accounting.v1.accounting_pb2 import Principal
 from modelmuxer.chat.v1.chat_pb2 import ChatRequest
 
-FORM = b"modelmuxer chat key 1"
+from shared.catalogue import CacheScope
 
-# What does not shape an answer, or goes in by other means: the model as it was resolved, the cap as it takes effect.
+FORM = b"modelmuxer chat key 2"
+
+# What does not shape an answer, or goes in by other means: the model as it was resolved, the cap as it takes effect,
+# the end user where the scope is narrower than the tenant.
 _APART = ("model", "max_output_tokens", "cache", "tags", "end_user")
 
 
 def answer_digest(
-    chat: ChatRequest, *, tenant: str, asked: str, allowed_models: Iterable[str], max_output_tokens: int | None
+    chat: ChatRequest,
+    *,
+    within: Sequence[str],
+    asked: str,
+    allowed_models: Iterable[str],
+    max_output_tokens: int | None,
 ) -> bytes:
     """SHA-256 that names the answer to a chat.
 
+    `within` is whom the answer may be given to (see `scope`);
     `asked` is the pinned model's id, or the alias with the version of its definition; `allowed_models` are the key's,
     since they bound what an alias may choose; `max_output_tokens` is the cap before the chosen model's own.
     """
@@ -32,7 +42,17 @@ def answer_digest(
         shape.ClearField(name)
     cap = b"" if max_output_tokens is None else b"%d" % max_output_tokens
     models = [model.encode() for model in sorted(set(allowed_models))]
-    return _digest(FORM, tenant.encode(), asked.encode(), cap, _exact(shape), *models)
+    wall = _digest(*(part.encode() for part in within))
+    return _digest(FORM, wall, asked.encode(), cap, _exact(shape), *models)
+
+
+def scope(width: CacheScope, principal: Principal, end_user: str) -> tuple[str, ...]:
+    """Those who may be given the same answer. A key that is no user's has its answers to itself."""
+    if width == "tenant":
+        return ("tenant", principal.tenant)
+    if width == "user" and principal.user:
+        return ("user", principal.tenant, principal.user, end_user)
+    return ("key", principal.tenant, principal.key_id, end_user)
 
 
 def body_digest(chat: ChatRequest) -> bytes:

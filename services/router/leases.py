@@ -1,9 +1,10 @@
 """The router's leases: what it may use of a ceiling without asking, and the talk with accounting that keeps it so.
 
-A Tenure is one lease as its holder sees it: totals that only grow. A Purse keeps the tenure of one account alive: it
-asks for more before it is empty, gives back what lies idle or is needed elsewhere, and reports. What it gives back is
-gone before accounting hears of it, and what it is granted counts from the answer on, so that the router never has more
-than accounting has lent. Time is monotonic: a lease lasts from when it was asked for.
+A Purse keeps the tenure of one account alive: it asks for more before it is empty, gives back what lies idle or is
+needed elsewhere, and reports. What it gives back is gone before accounting hears of it, and what it is granted counts
+from the answer on, so that the router never has more than accounting has lent.
+
+A lease of a rate lends places in the window: each may be used again once its call has left the window (`tenure`).
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, field
-from os import urandom
-from time import monotonic
+from dataclasses import dataclass
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING
 
 import grpc
@@ -23,7 +23,9 @@ from modelmuxer.accounting.v1 import accounting_pb2 as pb
 from modelmuxer.chat.v1.chat_pb2 import RateLimit
 
 from services.router.rates import AccountKey, Claim
-from shared.errors import MeshError, Reason
+from services.router.tenure import SCALE_S, Place, Tenure
+from shared.errors import UNREACHABLE, MeshError, Reason
+from shared.periods import UNLENT, account_id, period_bounds
 
 if TYPE_CHECKING:
     from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceAsyncStub
@@ -37,74 +39,18 @@ REPORT_EVERY_S = 1.0
 RECENT_S = 1.0  # how far ahead a purse looks
 LOW_WATER_PAUSE_S = 0.1
 SHARED_S = 1.0  # how long others are favoured after they asked for what lay idle here
-EXPIRY_MARGIN_S = 0.5  # for the way to the proxy, which refuses what comes too late
 REFUSAL_TTL_S = 0.2
-SCALE_S = 1e-9
-CALLS_WAIT_S = 0.35  # a call under way may last: wait only for what lies idle elsewhere
-GIVE_UP_UNSETTLED_S = 630.0  # the longest call is over, and the ledger has never heard of it
+RATE_WAIT_S = 0.35  # a call under way, or a window, may last: wait only for what lies idle elsewhere
+WINDOW_S = 60.0
+WINDOW_MARGIN = 1 / 120  # of the window: calls reach their providers a little sooner or later than others
+RENEW_LEASE_S = 600.0  # so old a lease gives way to a new one: once it has closed, the ledger's word on it holds
+
+SILENT_S = 1.5  # far longer than accounting says that it will wait
+OVERDRAWN = "Budgets and limits could not be asked, and this call was made all the same, as its policy says."
 
 _RATE_UNITS = {pb.CEILING_UNIT_REQUESTS: "requests", pb.CEILING_UNIT_TOKENS: "tokens"}
 
 log = logging.getLogger("modelmuxer.router")
-
-
-@dataclass(slots=True)
-class Tenure:
-    """One lease, as its holder sees it."""
-
-    id: str = field(default_factory=lambda: f"lease_{urandom(12).hex()}")
-    account: str = ""
-    granted: int = 0
-    used: int = 0
-    held: int = 0
-    sequence: int = 0
-    ends_s: float = 0.0
-    period_ends_s: float = float("inf")
-    expire_time: Timestamp = field(default_factory=Timestamp)
-    unsettled: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """What is held for attempts whose cost only the ledger will know, and since when."""
-
-    def room(self, now_s: float) -> int:
-        """How much may be held now."""
-        if now_s >= min(self.ends_s - EXPIRY_MARGIN_S, self.period_ends_s):
-            return 0
-        return self.granted - self.used - self.held
-
-    def hold(self, amount: int) -> None:
-        """Sets an amount aside."""
-        self.held += amount
-
-    def settle(self, amount: int, used: int) -> None:
-        """Ends a hold with what was used."""
-        self.held -= amount
-        self.used += used
-
-    def learn(self, costs: dict[str, int]) -> None:
-        """Settles attempts whose cost the ledger has told."""
-        for attempt_id, cost in costs.items():
-            if attempt_id in self.unsettled:
-                self.settle(self.unsettled.pop(attempt_id)[0], cost)
-
-    def give_up(self, now_s: float) -> None:
-        """Releases what is held for attempts that never began: the ledger would have heard of them by now."""
-        for attempt_id, (amount, since_s) in list(self.unsettled.items()):
-            if now_s - since_s > GIVE_UP_UNSETTLED_S:
-                del self.unsettled[attempt_id]
-                self.settle(amount, 0)
-
-    def take(self, lease: pb.Lease, asked_s: float) -> None:
-        """Takes accounting's answer to the latest report."""
-        self.account = lease.account
-        self.granted = lease.granted
-        self.ends_s = asked_s + lease.ttl.ToNanoseconds() * SCALE_S
-        self.expire_time = lease.expire_time
-        if lease.HasField("period_remaining"):
-            self.period_ends_s = asked_s + lease.period_remaining.ToNanoseconds() * SCALE_S
-
-    def keep(self, amount: int) -> int:
-        """Lets go of all but so much of what was granted, at once."""
-        self.granted = min(self.granted, max(amount, self.used + self.held))
-        return self.granted
 
 
 @dataclass(slots=True)
@@ -122,8 +68,11 @@ class Refusal:
 class Purse:
     """One account's leases. `run` keeps them until they are of no use any more."""
 
-    def __init__(self, claim: Claim, accounting: AccountingServiceAsyncStub, holder: str) -> None:
+    def __init__(
+        self, claim: Claim, accounting: AccountingServiceAsyncStub, holder: str, window_s: float = WINDOW_S
+    ) -> None:
         self.key: AccountKey = claim.key
+        self._window_s = window_s * (1 + WINDOW_MARGIN) if claim.unit in _RATE_UNITS else 0.0
         self.standing = pb.Standing()
         self.unknown = False
         """The ceiling is not there any more."""
@@ -141,7 +90,9 @@ class Purse:
         self._refused_s = 0.0
         self._failed: tuple[int, MeshError | None] = (0, None)
         self._talked_s = self._past_s = 0.0
+        self._told_frees_s = float("inf")
         self._lent_s = self._used_s = monotonic()
+        self._asking_since_s = 0.0
         self._told = (0, 0)
         self._recent: list[tuple[float, int]] = []
         self._wanted_back = False
@@ -161,21 +112,43 @@ class Purse:
 
     def left(self) -> tuple[int, float]:
         """About how much is left of the whole account, and in how many seconds it begins anew."""
-        standing, tenure = self.standing, self._tenure
-        since = tenure.used + tenure.held - sum(self._told) if tenure is not None else 0
-        resets_s = tenure.period_ends_s - monotonic() if tenure is not None else 0.0
+        standing, tenure, now_s = self.standing, self._tenure, monotonic()
+        if tenure is None:
+            return max(0, standing.limit - standing.spent - standing.held), self._window_s
+        tenure.let_go(now_s)
+        since = tenure.used + tenure.held - sum(self._told)
+        if not self._window_s:
+            resets_s = tenure.period_ends_s - now_s
+        else:
+            resets_s = tenure.window[-1].leaves_s - now_s if tenure.window else 0.0
         return max(0, standing.limit - standing.spent - standing.held - since), max(0.0, resets_s)
 
-    def hold(self, amount: int) -> Tenure | None:
+    def frees_s(self) -> float:
+        """In how many seconds there may be room again: at a period's end, or when the next call leaves the window."""
+        now_s = monotonic()
+        if not self._window_s:
+            return self.left()[1]
+        own = [tenure.window[0].leaves_s for tenure in self._tenures() if tenure.window]
+        frees_s = min(own) - now_s if own else self._window_s
+        if self.standing.HasField("end_time"):
+            frees_s = min(frees_s, self._talked_s + self._told_frees_s - now_s)
+        return max(0.0, frees_s)
+
+    def hold(self, amount: int) -> tuple[Tenure, Place | None] | None:
         """Sets an amount aside, of which there is room. None if the ceiling is gone."""
-        if self.unknown or self._tenure is None:
+        tenure = self._tenure
+        if self.unknown or tenure is None:
             return None
         now_s = self._used_s = monotonic()
-        self._tenure.hold(amount)
+        place = None
+        if self._window_s:
+            place = tenure.take_place(amount, now_s, self._window_s)
+        else:
+            tenure.hold(amount)
         self._recent.append((now_s, amount))
-        if self._tenure.room(now_s) < self._ahead(now_s) // 2:
+        if tenure.room(now_s) < self._ahead(now_s) // 2:
             self._poke.set()
-        return self._tenure
+        return tenure, place
 
     def released(self) -> None:
         """Something was settled: others may wait for it, here or elsewhere."""
@@ -184,6 +157,10 @@ class Purse:
         if self._shared_until_s > monotonic():
             self._wanted_back = True
             self._poke.set()
+
+    def is_silent(self) -> bool:
+        """Whether accounting takes longer to answer than it says."""
+        return bool(self._asking_since_s) and monotonic() - self._asking_since_s > SILENT_S
 
     def refuses(self, amount: int) -> bool:
         """Whether accounting has just said that so much will not fit."""
@@ -218,6 +195,8 @@ class Purse:
         """Somebody else needs what lies idle here."""
         self._wanted_back = True
         self._shared_until_s = monotonic() + SHARED_S
+        if self._tenure is not None and self._window_s:
+            self._tenure.shares_until_s = self._shared_until_s + self._window_s
         self._poke.set()
 
     # --- the talk with accounting ---
@@ -232,21 +211,29 @@ class Purse:
                 if not await self._step(monotonic()):
                     return
             except grpc.aio.AioRpcError as error:
-                await self._failure(MeshError.from_rpc(error, Reason.ACCOUNTING_UNAVAILABLE))
+                await self._failure(_unavailable(error))
 
     async def close(self) -> None:
-        """Returns what is not held; what is held is left to the ledger."""
-        for tenure in (*self._past, self._tenure):
-            if tenure is not None and not tenure.held:
+        """Returns what is not held; what is held is left to the ledger, and of a rate to its time."""
+        for tenure in self._tenures():
+            tenure.let_go(monotonic())
+            if not tenure.held:
                 await self._return(tenure)
+
+    def _tenures(self) -> list[Tenure]:
+        return [*self._past, *([self._tenure] if self._tenure is not None else [])]
 
     async def _step(self, now_s: float) -> bool:
         tenure = self._tenure
+        if tenure is not None and tenure.gave_way:
+            await self._renew(tenure, asks=False)
+            return True
         if self._demand and (tenure is None or tenure.room(now_s) < min(self._demand.values())):
             await (self._acquire() if tenure is None else self._renew(tenure, give_back=True))
             return True
         if tenure is not None and self._demand and tenure.room(now_s) > 0:
-            await asyncio.sleep(0)  # those who wait were woken, and come first
+            self._broadcast()
+            await asyncio.sleep(0)  # those who wait come first
             return True
         if tenure is None:
             if not self._past and now_s - self._used_s > FORGET_S:
@@ -277,6 +264,8 @@ class Purse:
         else:
             if self._past:
                 due_s = min(due_s, now_s + UNSETTLED_EVERY_S)
+            if now_s < tenure.shares_until_s and tenure.window:
+                due_s = min(due_s, tenure.window[0].leaves_s)
             next_s = min(due_s, self._used_s + (FORGET_S if idle_s > IDLE_S else IDLE_S) + 0.01, tenure.period_ends_s)
             await self._wait(max(0.005, next_s - now_s))
         return True
@@ -284,6 +273,7 @@ class Purse:
     async def _settle_past(self, now_s: float) -> None:
         """Returns leases of past periods once nothing is held on them, and until then keeps them."""
         for tenure in list(self._past):
+            tenure.let_go(now_s)
             if not tenure.held:
                 self._past.remove(tenure)
                 await self._return(tenure)
@@ -293,9 +283,11 @@ class Purse:
             self._past_s = now_s
 
     def _turn_over(self, now_s: float) -> None:
-        """A period's end: what is held on its lease is settled there, and a new lease begins."""
-        if self._tenure is not None and now_s >= self._tenure.period_ends_s:
-            self._past.append(self._tenure)
+        """A period's end, or an old lease's: what is held on it is settled there, and a new lease begins."""
+        tenure = self._tenure
+        if tenure is not None and now_s >= min(tenure.period_ends_s, tenure.begun_s + RENEW_LEASE_S):
+            tenure.keep(0)
+            self._past.append(tenure)
             self._tenure = None
 
     async def _acquire(self) -> None:
@@ -313,16 +305,18 @@ class Purse:
             want=self._wish(asked_s),
             wait=_duration(SERVER_WAIT_S),
         )
+        self._asking_since_s = asked_s
         answer = await self._accounting.AcquireLease(request, timeout=RPC_TIMEOUT_S)
         self._tenure, self._asked, self._told = tenure, None, (0, 0)
         self._took(tenure, answer.lease, asked_s, round_, need)
 
-    async def _renew(self, tenure: Tenure, *, give_back: bool = False) -> None:
+    async def _renew(self, tenure: Tenure, *, give_back: bool = False, asks: bool = True) -> None:
         self._round += 1
         tenure.sequence += 1
         round_, asked_s, told = self._round, monotonic(), (tenure.used, tenure.held)
         room = tenure.room(asked_s)
-        short = [amount for amount in self._demand.values() if amount > room] if tenure is self._tenure else []
+        asks = asks and tenure is self._tenure
+        short = [amount for amount in self._demand.values() if amount > room] if asks else []
         need = min(short, default=0)
         shared = asked_s < self._shared_until_s
         request = pb.RenewLeaseRequest(
@@ -333,11 +327,16 @@ class Purse:
             held=tenure.held,
             keep=tenure.keep(tenure.used + tenure.held) if give_back else tenure.granted,
             need=need,
-            want=0 if give_back and not need else (sum(self._demand.values()) if shared else self._wish(asked_s)),
+            want=0
+            if not asks or (give_back and not need)
+            else (sum(self._demand.values()) if shared else self._wish(asked_s)),
             wait=_duration(SERVER_WAIT_S if need else 0),
             unsettled_attempt_ids=tenure.unsettled,
         )
-        sequence = tenure.sequence
+        tenure.gave_way = False
+        if tenure.window:
+            request.frees.CopyFrom(_duration(max(0.0, tenure.window[0].leaves_s - asked_s)))
+        sequence, self._asking_since_s = tenure.sequence, asked_s
         try:
             answer = await self._accounting.RenewLease(request, timeout=RPC_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
@@ -361,8 +360,12 @@ class Purse:
         tenure.take(lease, asked_s)
         self.standing = lease.standing
         self._talked_s = self._lent_s = asked_s
-        if lease.exhausted:
-            self._refused, self._refused_s = (round_, need), monotonic()
+        self._asking_since_s = 0.0
+        if lease.HasField("frees"):
+            self._told_frees_s = lease.frees.ToNanoseconds() * SCALE_S
+        now_s = monotonic()
+        if lease.exhausted or (self._window_s and need and tenure.room(now_s) < need):
+            self._refused, self._refused_s = (round_, need), now_s
         elif need:
             self._refused_s = 0.0
         self._broadcast()
@@ -410,14 +413,19 @@ class Hold:
     claim: Claim
     purse: Purse
     tenure: Tenure
+    place: Place | None = None
+    """In a rate's window."""
 
 
 class Reservation:
     """What one attempt holds, on every ceiling that it is subject to. It is settled once."""
 
-    def __init__(self, holds: list[Hold], warnings: list[str]) -> None:
+    def __init__(self, holds: list[Hold], warnings: list[str], unlent: list[Claim], *, overdrawn: bool = False) -> None:
+        """`unlent` are claims on money of which no lease could be had: they count once the ledger hears of them."""
         self._holds = holds
+        self._unlent = unlent
         self.warnings = warnings
+        self._overdrawn = overdrawn
 
     @property
     def money(self) -> list[pb.LeaseHold]:
@@ -426,7 +434,7 @@ class Reservation:
             pb.LeaseHold(lease_id=hold.tenure.id, account=hold.tenure.account, held_nanos=hold.claim.amount)
             for hold in self._holds
             if hold.claim.is_money
-        ]
+        ] + [pb.LeaseHold(lease_id=UNLENT, account=_account(claim), held_nanos=claim.amount) for claim in self._unlent]
 
     @property
     def rate_limits(self) -> list[RateLimit]:
@@ -446,7 +454,9 @@ class Reservation:
 
     @property
     def expire_time(self) -> Timestamp | None:
-        """When the first lease expires, by accounting's clock."""
+        """When the first lease expires, by accounting's clock. The attempt is not begun later."""
+        if self._overdrawn:
+            return None
         times = [hold.tenure.expire_time for hold in self._holds if hold.claim.is_money and hold.claim.enforced]
         return min(times, key=lambda time: time.ToNanoseconds(), default=None)
 
@@ -460,12 +470,12 @@ class Reservation:
                     tenure.unsettled[attempt_id] = (amount, monotonic())
                 case pb.CEILING_UNIT_NANOS:
                     tenure.settle(amount, nanos or 0)
-                case pb.CEILING_UNIT_TOKENS:
-                    tenure.settle(amount, amount if tokens is None else tokens)
+                case pb.CEILING_UNIT_TOKENS if hold.place is not None and tokens is not None:
+                    tenure.shrink(hold.place, tokens)
                 case pb.CEILING_UNIT_CALLS:
                     tenure.settle(amount, 0)
                 case _:
-                    continue  # a request counted when it began
+                    continue  # it keeps its place in the window
             hold.purse.released()
 
 
@@ -480,9 +490,11 @@ class Exhausted(Exception):
 class Leases:
     """All purses of a router."""
 
-    def __init__(self, accounting: AccountingServiceAsyncStub, holder: str) -> None:
+    def __init__(self, accounting: AccountingServiceAsyncStub, holder: str, *, window_s: float = WINDOW_S) -> None:
+        """`window_s`: how long a rate's window is."""
         self._accounting = accounting
         self._holder = holder
+        self._window_s = window_s
         self._purses: dict[AccountKey, Purse] = {}
         self._tasks: dict[AccountKey, asyncio.Task[None]] = {}
 
@@ -502,10 +514,10 @@ class Leases:
                 return self._hold(claims, purses, refused)
             claim, purse = short[0]
             if claim.enforced and purse.refuses(claim.amount):
-                raise Exhausted(Refusal(claim, purse.standing, True, purse.left()[1]))
+                raise Exhausted(Refusal(claim, purse.standing, True, purse.frees_s()))
             left_s = give_up_s - monotonic()
-            if claim.unit == pb.CEILING_UNIT_CALLS:
-                left_s = min(left_s, give_up_s - timeout_s + CALLS_WAIT_S - monotonic())
+            if not claim.is_money:
+                left_s = min(left_s, give_up_s - timeout_s + RATE_WAIT_S - monotonic())
             try:
                 again = await purse.more(me, claim.amount, left_s) if left_s > 0 else None
             except MeshError:
@@ -514,9 +526,24 @@ class Leases:
                 again = False
             if again:
                 continue
+            if claim.enforced and again is None and purse.is_silent():
+                raise MeshError(Reason.ACCOUNTING_UNAVAILABLE, UNREACHABLE[Reason.ACCOUNTING_UNAVAILABLE])
             if claim.enforced:
-                raise Exhausted(Refusal(claim, purse.standing, again is False, purse.left()[1]))
-            refused.add(claim.key)  # what is only counted holds up nobody: the ledger counts it too
+                raise Exhausted(Refusal(claim, purse.standing, again is False, purse.frees_s()))
+            refused.add(claim.key)  # what is only counted holds up nobody: the ledger counts it by itself
+
+    def overdraw(self, claims: list[Claim]) -> Reservation:
+        """Holds claims whether there is room or not, on the leases that there are: what is spent is known once
+        accounting can be told again."""
+        holds: list[Hold] = []
+        unlent: list[Claim] = []
+        for claim in claims:
+            purse = self._purses.get(claim.key)
+            if purse is not None and (held := purse.hold(claim.amount)) is not None:
+                holds.append(Hold(claim, purse, *held))
+            elif claim.budget is not None:
+                unlent.append(claim)
+        return Reservation(holds, [OVERDRAWN], unlent, overdrawn=True)
 
     def ask_back(self, accounts: list[str]) -> None:
         """Other routers need what lies idle here of these accounts."""
@@ -533,32 +560,34 @@ class Leases:
 
     async def close(self) -> None:
         """Returns what can be returned."""
-        for task in self._tasks.values():
+        purses, tasks = list(self._purses.values()), list(self._tasks.values())  # they go as their tasks end
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        await asyncio.gather(*(purse.close() for purse in self._purses.values()))
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(purse.close() for purse in purses))
 
     def _hold(self, claims: list[Claim], purses: list[Purse], refused: set[AccountKey]) -> Reservation:
         holds: list[Hold] = []
+        unlent: list[Claim] = []
         warnings: list[str] = []
         for claim, purse in zip(claims, purses, strict=True):
-            tenure = None if claim.key in refused else purse.hold(claim.amount)
-            if tenure is None:
+            held = None if claim.key in refused else purse.hold(claim.amount)
+            if held is None:
+                if claim.budget is not None and not purse.unknown:
+                    unlent.append(claim)
                 continue
-            if claim.unit == pb.CEILING_UNIT_REQUESTS:
-                tenure.settle(claim.amount, claim.amount)
-            holds.append(Hold(claim, purse, tenure))
+            holds.append(Hold(claim, purse, *held))
             standing = purse.standing
             if claim.warns and standing.spent + standing.held >= standing.limit:
                 warnings.append(
                     f"Budget {claim.key.ceiling} is exceeded: {standing.spent} of {standing.limit} nano-dollars."
                 )
-        return Reservation(holds, warnings)
+        return Reservation(holds, warnings, unlent)
 
     def _purse(self, claim: Claim) -> Purse:
         purse = self._purses.get(claim.key)
         if purse is None:
-            purse = self._purses[claim.key] = Purse(claim, self._accounting, self._holder)
+            purse = self._purses[claim.key] = Purse(claim, self._accounting, self._holder, self._window_s)
             task = asyncio.create_task(purse.run(), name=f"lease of {claim.key.ceiling}")
             self._tasks[claim.key] = task
             task.add_done_callback(lambda done: self._ended(claim.key, purse, done))
@@ -569,6 +598,21 @@ class Leases:
             del self._purses[key], self._tasks[key]
         if not done.cancelled() and (error := done.exception()) is not None:
             log.error("the care of a lease failed", exc_info=error)
+
+
+def _account(claim: Claim) -> str:
+    budget = claim.budget
+    assert budget is not None  # noqa: S101 - only claims on money are counted without a lease
+    starts_ns, _ = period_bounds(budget.period, budget.time_zone, time_ns())
+    return account_id(budget.id, claim.key.tenant, claim.key.subject, starts_ns)
+
+
+def _unavailable(error: grpc.aio.AioRpcError) -> MeshError:
+    """What accounting refuses is its answer; all else means that it, or its store, cannot be asked."""
+    said = MeshError.from_rpc(error, Reason.ACCOUNTING_UNAVAILABLE)
+    if said.reason in (Reason.UNKNOWN_CEILING, Reason.KEY_NOT_ALLOWED, Reason.MESH_TOKEN):
+        return said
+    return MeshError(Reason.ACCOUNTING_UNAVAILABLE, UNREACHABLE[Reason.ACCOUNTING_UNAVAILABLE], retry_after_s=1.0)
 
 
 def _duration(seconds: float) -> Duration:

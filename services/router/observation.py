@@ -41,8 +41,10 @@ class Observation:
         if walk is None:
             return
         if word := cache_word(walk.cache):
+            tenant = metrics.TENANT(self._call.principal.tenant)
             metrics.CACHE_OUTCOMES.labels(word).inc()
-        count_attempts(walk.attempts)
+            metrics.CACHE_TENANT_OUTCOMES.labels(tenant, word).inc()
+            metrics.CACHE_SAVED.labels(tenant).inc(walk.cache.saved_nanos)
         if self._span is not None and self._span.is_recording():
             self._describe(self._span, walk)
 

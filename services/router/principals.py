@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
 from modelmuxer.accounting.v1.accounting_pb2 import (
+    ON_OUTAGE_OPEN,
     AuthenticateRequest,
     AuthenticateResponse,
     Principal,
@@ -211,7 +212,9 @@ class Principals:
 
 
 def _caller(answer: AuthenticateResponse) -> Caller:
-    return Caller(answer.principal, Policies(tuple(answer.budgets), tuple(answer.limits)))
+    return Caller(
+        answer.principal, Policies(tuple(answer.budgets), tuple(answer.limits), answer.on_outage == ON_OUTAGE_OPEN)
+    )
 
 
 def _secret(authorization: str | None) -> str:

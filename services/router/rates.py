@@ -33,6 +33,8 @@ class Claim:
     enforced: bool = True
     warns: bool = False
     downgrades: bool = False
+    budget: pb.Budget | None = None
+    """What it is a claim on, if that is money."""
 
     @property
     def is_money(self) -> bool:
@@ -81,6 +83,8 @@ class Policies:
 
     budgets: tuple[pb.Budget, ...] = ()
     limits: tuple[pb.Limit, ...] = ()
+    goes_on: bool = False
+    """Whether calls are made while accounting cannot be asked, at the price of limits that may be exceeded."""
 
     def __bool__(self) -> bool:
         return bool(self.budgets or self.limits)
@@ -115,6 +119,7 @@ def _budget_claims(budgets: Iterable[pb.Budget], subjects: Subjects, nanos: int)
             enforced=budget.mode == pb.BUDGET_MODE_HARD,
             warns=budget.mode == pb.BUDGET_MODE_SOFT,
             downgrades=budget.on_exceed == pb.ON_EXCEED_DOWNGRADE,
+            budget=budget,
         )
 
 

@@ -67,6 +67,11 @@ class Reservations:
         except Exhausted as exhausted:
             metrics.CEILING_REFUSALS.labels(_unit(exhausted.refusal.claim)).inc()
             raise NoRoom(exhausted.refusal) from None
+        except MeshError as error:
+            if error.reason != Reason.ACCOUNTING_UNAVAILABLE or not call.policies.goes_on:
+                raise
+            metrics.UNRESERVED_CALLS.inc()
+            return self._leases.overdraw(claims)
 
     def _worst(self, order: Order, bound: Callable[[], WorstCase], subjects: Subjects) -> WorstCase:
         try:

@@ -11,19 +11,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 from modelmuxer.cache.v1.cache_pb2 import CacheKey, FillOpen, FillRequest, LookupRequest, LookupResponse
-from modelmuxer.chat.v1.chat_pb2 import ChatResponse
 from modelmuxer.tunnel import KEY_METADATA
 
 from shared.breaker import Breaker
+from shared.limit import Limit
+from shared.telemetry import metrics
 
 if TYPE_CHECKING:
     from modelmuxer.cache.v1.cache_pb2_grpc import CacheServiceAsyncStub
 
 FILL_TIMEOUT_S = 5.0
 MAX_FILLS = 64
-OVERDUE = 2.0
+LONGEST_S = 1.0
 
 log = logging.getLogger("modelmuxer.router")
 
@@ -40,27 +40,36 @@ class ResponseCache:
         self._breaker = Breaker()
         self._fills: set[asyncio.Task[None]] = set()
 
-    async def look_up(self, key: CacheKey, max_age: Duration | None) -> LookupResponse | None:
-        """The answer and its age; None if there is none, or if the cache does not tell in time."""
+    async def look_up(self, request: LookupRequest) -> LookupResponse | None:
+        """What the cache says; empty if it is not asked, None if it does not tell in time."""
         if not self._breaker.allows(self._clock()):
-            return None
-        request, began_s = LookupRequest(key=key, max_age=max_age), self._clock()
+            return LookupResponse()
+        call = self._cache.Lookup(request, timeout=max(LONGEST_S, self._timeout_s), metadata=home(request.key))
+        limit, began_s = Limit(self._timeout_s, call.cancel), self._clock()
         try:
-            found = await self._cache.Lookup(request, timeout=self._timeout_s, metadata=_home(key))
+            found: LookupResponse = await call
         except grpc.aio.AioRpcError as error:
-            now_s = self._clock()
-            if now_s - began_s < OVERDUE * self._timeout_s:  # later than that, it was our own loop that was late
-                self._breaker.failed(now_s)
+            self._breaker.failed(self._clock())
             log.info("the response cache did not answer: %s", error.code().name)
             return None
+        except asyncio.CancelledError:
+            if not limit.reached or _cancelled():
+                raise
+            if not limit.late:
+                self._breaker.failed(self._clock())
+            log.info("the response cache did not answer in time")
+            return None
+        finally:
+            limit.end()
+            metrics.CACHE_LOOKUP_DURATION.observe(self._clock() - began_s)
         self._breaker.succeeded()
-        return found if found.HasField("answer") else None
+        return found
 
-    def fill_later(self, key: CacheKey, answer: ChatResponse, ttl: Duration | None) -> None:
+    def fill_later(self, opening: FillOpen) -> None:
         """Stores an answer in the background. With many fills under way, or a resting cache, it is dropped."""
         if len(self._fills) >= MAX_FILLS or not self._breaker.closed:
             return
-        fill = asyncio.create_task(self._fill(key, answer, ttl), name="cache fill")
+        fill = asyncio.create_task(self._fill(opening), name="cache fill")
         self._fills.add(fill)
         fill.add_done_callback(self._fills.discard)
 
@@ -69,14 +78,20 @@ class ResponseCache:
         if self._fills:
             await asyncio.wait(self._fills, timeout=FILL_TIMEOUT_S)
 
-    async def _fill(self, key: CacheKey, answer: ChatResponse, ttl: Duration | None) -> None:
-        opening = FillRequest(open=FillOpen(key=key, ttl=ttl, answer=answer))
+    async def _fill(self, opening: FillOpen) -> None:
+        request = FillRequest(open=opening)
         try:
-            await self._cache.Fill(iter((opening,)), timeout=FILL_TIMEOUT_S, metadata=_home(key))
+            await self._cache.Fill(iter((request,)), timeout=FILL_TIMEOUT_S, metadata=home(opening.key))
         except grpc.aio.AioRpcError as error:
             log.info("the response cache did not take an answer: %s", error.code().name)
 
 
-def _home(key: CacheKey) -> tuple[tuple[str, str], ...]:
-    """Names the key to the tunnel: among replicas with a memory each, every key has one home."""
+def _cancelled() -> bool:
+    """Whether the current task is being cancelled, apart from any call in it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def home(key: CacheKey) -> tuple[tuple[str, str], ...]:
+    """Names the key to the channel: among replicas with a memory each, every key has one home."""
     return ((KEY_METADATA, key.digest.hex()),)

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 from modelmuxer.cache.v1.cache_pb2 import (
     CacheKey,
     FindSimilarRequest,
@@ -24,7 +23,7 @@ from modelmuxer.cache.v1.cache_pb2 import (
     RememberRequest,
     SemanticQuestion,
 )
-from modelmuxer.chat.v1.chat_pb2 import ROLE_USER, ChatRequest, ChatResponse
+from modelmuxer.chat.v1.chat_pb2 import ROLE_USER, ChatRequest
 from modelmuxer.embedding.v1.embedding_pb2 import EmbedRequest, Input
 from modelmuxer.tunnel import KEY_METADATA
 
@@ -84,16 +83,17 @@ class SemanticCache:
             return None
         return Similar(found, _hit_name(walk.asked.name, found.score))
 
-    def remember_later(self, walk: Walk, key: CacheKey, answer: ChatResponse, ttl: Duration | None) -> None:
+    def remember_later(self, walk: Walk, key: CacheKey) -> None:
         """Lets like questions find an answer that is being stored, behind the caller's back."""
         if walk.question is None or len(self._tasks) >= MAX_TASKS:
             return
         request = RememberRequest(
             question=walk.question,
             key=key,
-            ttl=ttl,
+            ttl=walk.plan.ttl,
             alias=walk.asked.name if walk.asked.alias is not None else "",
-            model=answer.started.model,
+            model=walk.attempts[-1].model if walk.attempts else "",
+            tags=[f"{name}={value}" for name, value in walk.chat.tags.items()],
         )
         task = asyncio.create_task(self._remember(request), name="semantic fill")
         self._tasks.add(task)
@@ -133,6 +133,11 @@ class SemanticCache:
             await self._cache.Remember(request, timeout=REMEMBER_TIMEOUT_S, metadata=_home(request.question))
         except grpc.aio.AioRpcError as error:
             log.info("the semantic cache did not take a question: %s", error.code().name)
+
+
+def wants_like(chat: ChatRequest, alias: Alias | None) -> bool:
+    """Whether a request takes a like question's answer, and asks one that can have any."""
+    return policy_of(chat, alias) is not None and last_said(chat) is not None
 
 
 def policy_of(chat: ChatRequest, alias: Alias | None) -> Semantic | None:

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc
+from modelmuxer.cache.v1 import cache_pb2
 from modelmuxer.chat.v1.chat_pb2 import ChatRequest, ChatResponse
 from modelmuxer.embedding.v1.embedding_pb2 import EmbedRequest, EmbedResponse
 from modelmuxer.router.v1 import router_pb2, router_pb2_grpc
@@ -60,6 +61,15 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
         self, request: router_pb2.ListModelsRequest, context: Context
     ) -> router_pb2.ListModelsResponse:
         return await self._engine.list_models(await self._call(context))
+
+    async def InvalidateCache(
+        self, request: cache_pb2.InvalidateRequest, context: Context
+    ) -> cache_pb2.InvalidateResponse:
+        await self._engine.invalidate_cache(await self._call(context), request)
+        return cache_pb2.InvalidateResponse()
+
+    async def GetCacheStats(self, request: cache_pb2.GetStatsRequest, context: Context) -> cache_pb2.GetStatsResponse:
+        return await self._engine.cache_stats(await self._call(context))
 
     async def _call(self, context: Context) -> Call:
         metadata = dict(context.invocation_metadata() or ())

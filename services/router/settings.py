@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from shared.catalogue import CacheScope
 from shared.settings import ServiceSettings, setting
 
 
@@ -41,6 +42,25 @@ class RouterSettings(ServiceSettings):
         env="SEMANTIC_VERIFY_PER_MINUTE",
         minimum=0,
         help="most hits by meaning that are compared with a fresh answer, in a minute",
+    )
+    cache_scope: CacheScope = setting(
+        "tenant",
+        env="CACHE_SCOPE",
+        choices=("tenant", "user", "key"),
+        help="whom a kept answer may be given to at most; aliases and requests may say fewer",
+    )
+    cache_refusal_ttl_s: float = setting(
+        0.0,
+        env="CACHE_REFUSAL_TTL_S",
+        minimum=0,
+        maximum=60,
+        help="how long a refusal that would come again is kept, in seconds; 0 keeps none",
+    )
+    flight_wait_s: float = setting(
+        60.0,
+        env="FLIGHT_WAIT_S",
+        minimum=0.1,
+        help="how long a request waits for the first token of another one that asks the same; then it asks by itself",
     )
     enable_routing_cache: bool = setting(
         True, env="ENABLE_ROUTING_CACHE", guide=True, help="keep the shortlist of each class of requests"

@@ -49,6 +49,9 @@ class Walk:
     plan: CachePlan
     begun_s: float = field(default_factory=time.monotonic)
     begun_ns: int = field(default_factory=time.time_ns)
+    upstream: Call | None = None
+    """The call as providers are called for it, where those who share its answer may wait longer than its caller."""
+
     key: CacheKey | None = None
     cache: CacheInfo = field(default_factory=CacheInfo)
     strategy: str = ""
@@ -108,12 +111,15 @@ class Walk:
         completed.cache.CopyFrom(self.cache)
         completed.warnings.extend(self.warnings)
 
-    def answer_from_cache(self, started: Started, completed: Completed) -> None:
-        """Turns a kept answer into this request's."""
-        self.reason = f"The response cache has the answer of {started.model}."
+    def begin_shared(self, started: Started, reason: str) -> None:
+        """Turns the beginning of an answer that was made for another into this request's."""
+        self.reason = reason
         self._sign(started)
         started.ClearField("attempt_id")
         started.ClearField("rate_limits")
+
+    def end_shared(self, completed: Completed) -> None:
+        """Turns the end of such an answer into this request's: nothing was used, nothing is paid."""
         completed.usage.source = UsageSource.USAGE_SOURCE_CACHE
         completed.ClearField("attempts")
         completed.attempts.extend(self.look_ups)

@@ -8,29 +8,38 @@ token a byte, with one more for the space that it puts before a text. Around tex
 - a request, a message: 16 each. OpenAI's cookbook ("How to count tokens"): 3 a message, 3 a reply; Gemma's turns 5.
 - tools: 1,024 once and 64 each. Anthropic's "Tool use": a system prompt of 264 to 530 tokens, by model.
 - a tool that the provider defines and the caller runs: 2,048. Anthropic's "Computer use": 499, and 735 for the tool.
-- an image: Anthropic 5,000 ("Vision": up to 4,784); OpenAI 48,200 ("Images and vision": gpt-4o-mini, the dearest, takes
-  2,833 and 5,667 for each of 8 tiles).
-- audio: a token for 8 bytes (Gemini: 32 tokens a second, at no fewer than 256 bytes a second).
-- all else (documents, files by address, images of other providers): the model's whole context.
+- an image: Anthropic 5,000 ("Vision": a token for each patch of 28 × 28 pixels, of a native resolution of 4,784 at the
+  most; what is larger is scaled down). OpenAI 48,200 ("Images and vision": gpt-4o-mini, the dearest, takes 2,833 and
+  5,667 for each of at most 8 tiles of 512 pixels within 768 × 2,048; models of patches take up to 1,536 at 2.46, or
+  10,000 in their original size).
+- a recording in WAV of plain samples: 32 tokens for each second that it begins (Gemini's "Understand and count tokens";
+  OpenAI takes 10). Other formats hold silence of any length in a few bytes, so no bound follows from theirs.
+- all else (documents, files by address, other recordings, images of other providers): the model's whole context. A
+  Gemini image is a tile or many, or up to 2,240 tokens, by its size and `media_resolution` ("Media resolution").
+- options in a provider's own form: only those that are known to change neither what is read nor how much is written.
 
 The bound is never more than the model's context: what is longer is refused, and not billed. Output is bounded by the
 effective cap, which is sent upstream. Each token counts at the dearest rate of any row and factor of the price that the
 attempt may meet.
 
-Tools that the provider runs itself feed their results back as input, any number of times: they are bounded only if the
-price names them and the request says how often they may be used.
+Tools that the provider runs itself (Anthropic's "Server tools", Gemini's "Grounding", OpenAI's "Web search") feed their
+results back as input, any number of times: they are bounded only if the price names them and the request says how often
+they may be used.
 """
 
 from __future__ import annotations
 
 import json
+import wave
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BytesIO
 
 import orjson
+from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from modelmuxer.accounting.v1.accounting_pb2 import Price, PriceRow
-from modelmuxer.chat.v1.chat_pb2 import Block, ChatRequest, Document, Tool
+from modelmuxer.chat.v1.chat_pb2 import Audio, Block, ChatRequest, Document, Tool
 from modelmuxer.embedding.v1.embedding_pb2 import EmbedRequest
 
 from shared.catalogue import Model
@@ -43,7 +52,19 @@ TOOL_TOKENS = 64
 CLIENT_TOOL_TOKENS = 2_048
 ANTHROPIC_IMAGE_TOKENS = 5_000
 OPENAI_IMAGE_TOKENS = 48_200
-AUDIO_BYTES_PER_TOKEN = 8
+AUDIO_TOKENS_PER_S = 32
+# Options in a provider's own form that leave a call's cost within its bound.
+_HARMLESS = frozenset(
+    {
+        *("temperature", "top_p", "topP", "top_k", "topK", "min_p", "seed", "random_seed", "stop", "stop_sequences"),
+        *("stopSequences", "frequency_penalty", "frequencyPenalty", "presence_penalty", "presencePenalty"),
+        *("repetition_penalty", "logit_bias", "logprobs", "top_logprobs", "responseLogprobs", "user", "metadata"),
+        *("labels", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
+        *("cache_control", "safe_prompt", "safetySettings", "verbosity", "reasoning_effort", "parallel_tool_calls"),
+        *("thinking", "thinkingConfig"),  # thoughts count as output, within its cap
+    }
+)
+_NESTED = frozenset({"generationConfig"})
 # Tools that a provider defines but the caller runs, by the beginning of their type.
 _CALLERS_OWN = ("bash_", "text_editor_", "computer_", "memory_", "computer_use", "function")
 
@@ -101,6 +122,7 @@ def _input_bound(chat: ChatRequest, model: Model) -> int:
     if chat.response_format.ByteSize():
         bound.add(TOOLS_TOKENS + _json_size(chat.response_format.json_schema.schema_json))
     if chat.HasField("provider_options"):
+        _check_options(json.loads(MessageToJson(chat.provider_options)))
         bound.add(chat.provider_options.ByteSize())
     return bound.tokens
 
@@ -140,8 +162,8 @@ class _Bound:
                 self.text(block.text.text)
             case "image":
                 self._image()
-            case "audio" if block.audio.media.data:
-                self.add(-(-len(block.audio.media.data) // AUDIO_BYTES_PER_TOKEN) + MESSAGE_TOKENS)
+            case "audio":
+                self._audio(block.audio)
             case "document":
                 self._document(block.document)
             case "tool_use":
@@ -176,6 +198,13 @@ class _Bound:
         else:
             self._fills_context = "A document"
 
+    def _audio(self, audio: Audio) -> None:
+        seconds = _wav_seconds(audio.media.data)
+        if seconds is None:
+            self._fills_context = "A recording"
+        else:
+            self.add((seconds + 1) * AUDIO_TOKENS_PER_S + MESSAGE_TOKENS)
+
     def _image(self) -> None:
         match self._model.provider:
             case "anthropic":
@@ -184,6 +213,24 @@ class _Bound:
                 self.add(OPENAI_IMAGE_TOKENS)
             case _:
                 self._fills_context = "An image"
+
+
+def _check_options(options: dict[str, object]) -> None:
+    for name, value in options.items():
+        if name in _NESTED and isinstance(value, dict):
+            _check_options(value)
+        elif name not in _HARMLESS:
+            raise Unbounded(f'Nobody knows what the option "{name}" of the provider\'s own costs; leave it out')
+
+
+def _wav_seconds(data: bytes) -> int | None:
+    """How long a recording of plain samples is, by all its bytes; None for what is none."""
+    try:
+        with wave.open(BytesIO(data)) as recording:
+            bytes_per_s = recording.getframerate() * recording.getsampwidth() * recording.getnchannels()
+    except (wave.Error, EOFError):
+        return None
+    return len(data) // bytes_per_s if bytes_per_s > 0 else None
 
 
 def _nanos(model: Model, chat: ChatRequest, input_tokens: int, output_tokens: int) -> int:

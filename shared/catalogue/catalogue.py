@@ -19,6 +19,7 @@ SIMULATED_KEY = "simulated"
 
 WireFormat = Literal["openai", "anthropic", "gemini"]
 Strategy = Literal["hybrid", "cheapest", "fastest", "ordered"]
+CacheScope = Literal["tenant", "user", "key"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,6 +138,8 @@ class Alias:
     cache_ttl_s: int | None
     semantic: Semantic | None = None
     version: str
+    cache_scope: CacheScope = "tenant"
+    cache_tool_calls: bool = False
 
     @property
     def models(self) -> tuple[str, ...]:

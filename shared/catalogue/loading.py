@@ -185,6 +185,8 @@ class _Builder:
             cache_sampled=entry.cache.sampled,
             cache_ttl_s=entry.cache.ttl_s,
             semantic=_semantic(entry.cache.semantic),
+            cache_scope=entry.cache.scope,
+            cache_tool_calls=entry.cache.tool_calls,
             version=_digest(entry.model_dump(exclude={"description"})),
         )
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from modelmuxer.likeness import DEFAULT_THRESHOLD
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from shared.catalogue.catalogue import DEFAULT_EMBEDDING_ALIAS, EMBEDDING_CAPABILITIES, Strategy, WireFormat
+from shared.catalogue.catalogue import DEFAULT_EMBEDDING_ALIAS, EMBEDDING_CAPABILITIES, CacheScope, Strategy, WireFormat
 
 NANOS_PER_DOLLAR = 10**9
 MAX_DOLLARS = 1_000_000  # a million dollars per million tokens: beyond it, somebody forgot the unit
@@ -228,6 +228,8 @@ class CacheEntry(Entry):
 
     sampled: bool = False
     ttl_s: Annotated[int, Field(ge=1, strict=True)] | None = None
+    scope: CacheScope = "tenant"
+    tool_calls: bool = False
     semantic: SemanticEntry | None = None
 
 

@@ -74,6 +74,14 @@ SEMANTIC_LOOKUPS = Counter(names.SEMANTIC_LOOKUPS, "Look-ups by meaning, by resu
 SEMANTIC_VERDICTS = Counter(names.SEMANTIC_VERDICTS, "Verdicts on answers that stood for others.", ("verdict",))
 SEMANTIC_BYTES = Gauge(names.SEMANTIC_BYTES, "Bytes of the index of questions.")
 SEMANTIC_PARTITIONS = Gauge(names.SEMANTIC_PARTITIONS, "Partitions of the index of questions.")
+CACHE_LOOKUP_DURATION = Histogram(
+    names.CACHE_LOOKUP_DURATION, "How long routers waited for a look-up, hit or miss.", buckets=names.LOOKUP_BUCKETS
+)
+CACHE_TENANT_OUTCOMES = Counter(
+    names.CACHE_TENANT_OUTCOMES, "Chats, by tenant and what the response cache did.", ("tenant", "outcome")
+)
+CACHE_SAVED = Counter(names.CACHE_SAVED, "What answers that were not made anew had cost, nano-dollars.", ("tenant",))
+CACHE_FLIGHTS = Gauge(names.CACHE_FLIGHTS, "Answers in the making that others may follow.")
 CACHE_REMOVED = Counter(names.CACHE_REMOVED, "Answers that left the response cache, by why.", ("why",))
 CACHE_STORE_UP = Gauge(names.CACHE_STORE_UP, "Whether a Redis server is asked (1) or left alone (0).", ("server",))
 CACHE_STORE_CONNECTIONS = Gauge(names.CACHE_STORE_CONNECTIONS, "Most connections to each Redis server.", ("kind",))
@@ -96,13 +104,49 @@ JOURNAL_REFUSED = Counter(names.JOURNAL_REFUSED, "Records that the journal had n
 JOURNAL_DAMAGED = Counter(names.JOURNAL_DAMAGED, "Bytes of the journal that were no record and were set aside.")
 LEDGER_ENTRIES = Counter(names.LEDGER_ENTRIES, "Ledger entries written, by state.", ("state",))
 BUDGET_THRESHOLDS = Counter(names.BUDGET_THRESHOLDS, "Thresholds that budgets reached, in percent.", ("percent",))
+WEBHOOK_DELIVERIES = Counter(names.WEBHOOK_DELIVERIES, "Tries to tell budgets' webhook, by outcome.", ("outcome",))
+UNRESERVED_CALLS = Counter(names.UNRESERVED_CALLS, "Attempts that no budget could be asked for, as a policy says.")
 CEILING_REFUSALS = Counter(names.CEILING_REFUSALS, "Calls that a budget or a limit had no room for.", ("unit",))
 LEASES_CLOSED_IN_DOUBT = Counter(names.LEASES_CLOSED_IN_DOUBT, "Leases that no router returned.")
+STORE_CONNECTIONS = Gauge(
+    names.STORE_CONNECTIONS, "Connections to the ledger's database, by pool and state (idle, used).", ("pool", "state")
+)
+STORE_CONNECTIONS_MAX = Gauge(names.STORE_CONNECTIONS_MAX, "Most connections that a pool may open.", ("pool",))
+STORE_WAITING = Gauge(names.STORE_WAITING, "Calls that wait for a connection of a pool.", ("pool",))
+STORE_WAIT = Histogram(
+    names.STORE_WAIT, "How long calls waited for a connection of a pool.", ("pool",), buckets=names.LAG_BUCKETS
+)
+STORE_WAIT_TIMEOUTS = Counter(names.STORE_WAIT_TIMEOUTS, "Calls that got no connection in time, by pool.", ("pool",))
+STORE_ERRORS = Counter(names.STORE_ERRORS, "What the ledger's database did not do, by the driver's error.", ("error",))
+ADDED_TIME = Histogram(
+    names.ADDED_TIME, "What the mesh added to a call before a provider had it.", buckets=names.RPC_BUCKETS
+)
+SCALER_REPLICAS = Gauge(names.SCALER_REPLICAS, "Replicas that the scaler sees, by state.", ("service", "state"))
+SCALER_WANTED = Gauge(names.SCALER_WANTED, "Replicas that the scaler asks for.", ("service",))
 EVENT_LOOP_LAG = Histogram(names.EVENT_LOOP_LAG, "How late the event loop wakes.", buckets=names.LAG_BUCKETS)
 SPANS_DROPPED = Counter(names.SPANS_DROPPED, "Spans that could not be queued or exported.")
 BUILD_INFO = Gauge(names.BUILD_INFO, "Always 1; its labels say what runs.", ("service", "version"))
 
 LAG_INTERVAL_S = 0.5
+
+
+class BoundedLabel:
+    """A label whose values callers choose: the first so many get series of their own, the rest share one."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: set[str] = set()
+
+    def __call__(self, value: str) -> str:
+        """The value, or "(others)"."""
+        if value not in self._known:
+            if len(self._known) >= self._most:
+                return "(others)"
+            self._known.add(value)
+        return value
+
+
+TENANT = BoundedLabel(100)
 
 
 async def watch_event_loop() -> None:

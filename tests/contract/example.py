@@ -78,6 +78,10 @@ class Filling(cache_pb2_grpc.CacheServiceServicer):
     FindSimilar: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.FindSimilar
     Remember: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.Remember
     Judge: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.Judge
+    Follow: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.Follow
+    WatchFlights: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.WatchFlights
+    Invalidate: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.Invalidate
+    GetStats: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.GetStats
 
     async def Fill(self, request_iterator: AsyncIterator[Any], context: Any) -> cache_pb2.FillResponse:
         async for _ in request_iterator:

@@ -20,6 +20,8 @@ from modelmuxer.chat.v1.chat_pb2 import ChatEvent, ChatRequest, ChatResponse
 from modelmuxer.provider.v1 import provider_pb2, provider_pb2_grpc
 from modelmuxer.router.v1 import router_pb2_grpc
 
+from services.cache.__main__ import build as build_cache
+from services.cache.settings import CacheSettings
 from services.router.__main__ import build as build_router
 from services.router.settings import RouterSettings
 from shared.errors import MeshError, Reason
@@ -190,15 +192,25 @@ class Neighbourhood:
     apps: dict[str, App] = field(default_factory=dict)
     stacks: dict[str, AsyncExitStack] = field(default_factory=dict)
     channel: grpc.aio.Channel = field(init=False)
-    stub: router_pb2_grpc.RouterServiceAsyncStub = field(init=False)
+    stubs: list[router_pb2_grpc.RouterServiceAsyncStub] = field(default_factory=list)
+
+    @property
+    def stub(self) -> router_pb2_grpc.RouterServiceAsyncStub:
+        """The first router."""
+        return self.stubs[0]
 
     async def stop(self, name: str) -> None:
         await self.stacks[name].aclose()
 
 
 @asynccontextmanager
-async def neighbourhood(home: Path, **settings: str) -> AsyncIterator[Neighbourhood]:
-    """Starts a router and its neighbours. `settings` are variables without their prefix."""
+async def neighbourhood(
+    home: Path, *, routers: int = 1, caches: int = 0, **settings: str
+) -> AsyncIterator[Neighbourhood]:
+    """Starts routers and their neighbours: with real caches, if there are to be some, in place of the dictionary.
+
+    `settings` are variables without their prefix.
+    """
     town = Neighbourhood()
     common = {
         "MODELMUXER_MESH_TOKEN": TOKEN,
@@ -214,6 +226,8 @@ async def neighbourhood(home: Path, **settings: str) -> AsyncIterator[Neighbourh
             ("cache", town.cache, "modelmuxer.cache.v1.CacheService"),
         ):
             addresses[name] = await _serve(town, stack, common, name, servicer, service)
+        if caches:
+            addresses["cache"] = ",".join([await _serve_cache(town, stack, common, number) for number in range(caches)])
         environ = {
             **common,
             **{f"MODELMUXER_{name.upper()}_ADDRESS": address for name, address in addresses.items()},
@@ -222,10 +236,21 @@ async def neighbourhood(home: Path, **settings: str) -> AsyncIterator[Neighbourh
             "MODELMUXER_CACHE_LOOKUP_TIMEOUT_S": "1",
             **{f"MODELMUXER_{name}": value for name, value in settings.items()},
         }
-        router = await stack.enter_async_context(running("router", RouterSettings.load(environ), build_router))
-        town.channel = await stack.enter_async_context(grpc.aio.insecure_channel(router.address))
-        town.stub = router_pb2_grpc.RouterServiceStub(town.channel)
+        for number in range(routers):
+            own = town.stacks[f"router {number}"] = await stack.enter_async_context(AsyncExitStack())
+            router = await own.enter_async_context(running("router", RouterSettings.load(environ), build_router))
+            town.apps[f"router {number}"] = router
+            town.channel = await stack.enter_async_context(grpc.aio.insecure_channel(router.address))
+            town.stubs.append(router_pb2_grpc.RouterServiceStub(town.channel))
         yield town
+
+
+async def _serve_cache(town: Neighbourhood, stack: AsyncExitStack, environ: dict[str, str], number: int) -> str:
+    name = f"cache {number}"
+    own = town.stacks[name] = await stack.enter_async_context(AsyncExitStack())
+    settings = CacheSettings.load({**environ, "MODELMUXER_CACHE_PORT": "0"})
+    app = town.apps[name] = await own.enter_async_context(running("cache", settings, build_cache))
+    return app.address
 
 
 async def _serve(

@@ -1,4 +1,4 @@
-"""Accounting over real gRPC, on a real SQLite file: what it promises the mesh, and the people who read its bill."""
+"""Accounting over real gRPC, on each real store: what it promises the mesh, and the people who read its bill."""
 
 import asyncio
 import hashlib
@@ -90,10 +90,26 @@ async def serving(home: Path, **variables: str) -> AsyncIterator[Accounting]:
         await accounting.close()
 
 
+@pytest.fixture(params=["sqlite", "mongodb"])
+def ledger(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Where the ledger is kept, as settings."""
+    if request.param == "sqlite":
+        return {}
+    return {
+        "MODELMUXER_LEDGER_STORE": "mongodb",
+        "MONGODB_URL": request.getfixturevalue("mongodb_url"),
+        "DATABASE_POOL_SIZE": "0",
+    }
+
+
 @pytest.fixture
-async def accounting(tmp_path: Path) -> AsyncIterator[Accounting]:
-    async with serving(tmp_path) as started:
+async def accounting(tmp_path: Path, ledger: dict[str, str]) -> AsyncIterator[Accounting]:
+    async with serving(tmp_path, **ledger) as started:
         yield started
+
+
+# For tests that look into the file.
+in_sqlite = pytest.mark.parametrize("ledger", ["sqlite"], indirect=True)
 
 
 def context(user: str = "ann", tenant: str = "default", request: str = "req_1") -> bytes:
@@ -208,6 +224,7 @@ async def test_an_outcome_stands_by_itself_until_its_announcement_comes(accounti
     assert [(dict(row.group), row.attempts) for row in by_user.rows] == [({"user": "ann"}, 1)]
 
 
+@in_sqlite
 async def test_what_can_be_no_fact_is_set_aside_and_holds_up_nobody(accounting: Accounting, tmp_path: Path) -> None:
     broken = record("bad", "announced", pb.Announced(billing_context=b"\xff\xff"))
     await keep(accounting, announced("good"), broken, outcome("good"))
@@ -218,6 +235,7 @@ async def test_what_can_be_no_fact_is_set_aside_and_holds_up_nobody(accounting: 
     assert "billing context" in why
 
 
+@in_sqlite
 async def test_a_correction_is_kept_beside_the_entry_that_it_changed(accounting: Accounting, tmp_path: Path) -> None:
     await keep(accounting, announced("a"), outcome("a", 3, USAGE_SOURCE_ESTIMATED))
     await keep(accounting, outcome("a", 5, kind="observed"))
@@ -227,8 +245,9 @@ async def test_a_correction_is_kept_beside_the_entry_that_it_changed(accounting:
     assert corrections == [(pb.ENTRY_STATE_ESTIMATED, pb.ENTRY_STATE_POSTED, 24)]
 
 
-async def test_an_attempt_that_nobody_ends_becomes_an_estimate(tmp_path: Path) -> None:
-    async with serving(tmp_path, MODELMUXER_PENDING_TIMEOUT_S="1", MODELMUXER_SWEEP_INTERVAL_S="0.05") as accounting:
+async def test_an_attempt_that_nobody_ends_becomes_an_estimate(tmp_path: Path, ledger: dict[str, str]) -> None:
+    quick = {"MODELMUXER_PENDING_TIMEOUT_S": "1", "MODELMUXER_SWEEP_INTERVAL_S": "0.05"}
+    async with serving(tmp_path, **quick, **ledger) as accounting:
         await keep(accounting, announced("old"), announced("fresh", time.time() + 60))
         deadline = time.monotonic() + 10
         while {entry.attempt_id: entry.state for entry in await entries(accounting)} != {
@@ -381,8 +400,10 @@ async def test_entries_are_found_by_attempt_request_and_state(accounting: Accoun
 # --- doors and keys ------------------------------------------------------------------------------------------------
 
 
-async def test_the_first_start_makes_an_admin_key_that_only_its_owner_reads(tmp_path: Path) -> None:
-    async with serving(tmp_path) as accounting:
+async def test_the_first_start_makes_an_admin_key_that_only_its_owner_reads(
+    tmp_path: Path, ledger: dict[str, str]
+) -> None:
+    async with serving(tmp_path, **ledger) as accounting:
         path = tmp_path / "key"
         secret = path.read_text().strip()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -393,7 +414,7 @@ async def test_the_first_start_makes_an_admin_key_that_only_its_owner_reads(tmp_
         assert (who.principal.tenant, list(who.principal.scopes)) == ("default", [pb.SCOPE_CHAT, pb.SCOPE_ADMIN])
         admin = AdminServiceStub(accounting.channel(None))
         assert len((await admin.ListKeys(pb.ListKeysRequest(), metadata=bearer(secret))).keys) == 1
-    async with serving(tmp_path) as accounting:
+    async with serving(tmp_path, **ledger) as accounting:
         assert path.read_text().strip() == secret
         assert len((await accounting.admin.ListKeys(pb.ListKeysRequest())).keys) == 1
 
@@ -409,7 +430,7 @@ async def test_a_start_cut_short_finds_the_first_key_again(tmp_path: Path) -> No
 
 
 async def test_a_key_is_made_listed_and_revoked_and_its_secret_is_told_once(
-    accounting: Accounting, tmp_path: Path
+    accounting: Accounting, tmp_path: Path, ledger: dict[str, str]
 ) -> None:
     made = await accounting.admin.CreateKey(
         pb.CreateKeyRequest(name="ci", tenant="acme", user="ann", max_output_tokens=100, models=["fast"])
@@ -431,6 +452,8 @@ async def test_a_key_is_made_listed_and_revoked_and_its_secret_is_told_once(
     everything = pb.ListKeysRequest(tenant="acme", include_revoked=True)
     assert list((await accounting.admin.ListKeys(everything)).keys) == [revoked]
 
+    if ledger:
+        return
     with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
         audit = db.execute("SELECT actor, action, subject FROM audit").fetchall()
     assert audit[1:] == [("mesh", "create_key", made.key.id), ("mesh", "revoke_key", made.key.id)]
@@ -520,8 +543,10 @@ def end(owner: str, answer: ChatResponse | None = None) -> pb.EndOperationReques
     return pb.EndOperationRequest(key_id="key_1", operation_id="op", owner=owner, answer=answer)
 
 
-async def test_an_operation_runs_once_and_is_answered_again_after_a_restart_too(tmp_path: Path) -> None:
-    async with serving(tmp_path) as accounting:
+async def test_an_operation_runs_once_and_is_answered_again_after_a_restart_too(
+    tmp_path: Path, ledger: dict[str, str]
+) -> None:
+    async with serving(tmp_path, **ledger) as accounting:
         assert not (await accounting.rpc.ClaimOperation(claim("one"))).HasField("answer")
         assert not (await accounting.rpc.ClaimOperation(claim("one"))).HasField("answer")  # renews
         waiting = asyncio.ensure_future(accounting.rpc.ClaimOperation(claim("two"), timeout=10))
@@ -531,7 +556,7 @@ async def test_an_operation_runs_once_and_is_answered_again_after_a_restart_too(
         await accounting.rpc.EndOperation(end("one", ANSWER))
         assert (await waiting).answer == ANSWER
         assert time.monotonic() - started < 1
-    async with serving(tmp_path) as accounting:
+    async with serving(tmp_path, **ledger) as accounting:
         assert (await accounting.rpc.ClaimOperation(claim("three"))).answer == ANSWER
         await accounting.rpc.EndOperation(end("one"))  # too late to change anything
         assert (await accounting.rpc.ClaimOperation(claim("four"))).answer == ANSWER
@@ -607,8 +632,9 @@ async def test_a_ledger_has_one_process_and_no_newer_schema(tmp_path: Path) -> N
 class Process:
     """Accounting as a process of its own, on a port that stays the same."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, ledger: dict[str, str]) -> None:
         self._home = home
+        self._ledger = ledger
         self.port = str(free_port())
         self.start()
 
@@ -620,6 +646,7 @@ class Process:
             "MODELMUXER_ACCOUNTING_PORT": self.port,
             "MODELMUXER_ACCOUNTING_METRICS_PORT": "0",
             "MODELMUXER_LOG_LEVEL": "error",
+            **self._ledger,
         }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "services.accounting"], env=environ, stdout=subprocess.PIPE, text=True
@@ -634,8 +661,10 @@ class Process:
         self._process.stdout.close()
 
 
-async def test_killing_accounting_between_and_during_batches_loses_nothing(tmp_path: Path) -> None:
-    process = await asyncio.to_thread(Process, tmp_path)
+async def test_killing_accounting_between_and_during_batches_loses_nothing(
+    tmp_path: Path, ledger: dict[str, str]
+) -> None:
+    process = await asyncio.to_thread(Process, tmp_path, ledger)
     accounting = Accounting(process.address)
     journal = Journal(tmp_path / "journal", witness="proxy/1", max_bytes=1 << 24, segment_bytes=1 << 14)
     shipper = Shipper(journal, accounting.rpc, batch_records=20, linger_s=0.001, call_timeout_s=2)
@@ -667,8 +696,10 @@ async def test_killing_accounting_between_and_during_batches_loses_nothing(tmp_p
         await asyncio.to_thread(process.end, signal.SIGTERM)
 
 
-async def test_a_hung_accounting_holds_up_nothing_and_gets_everything_later(tmp_path: Path) -> None:
-    process = await asyncio.to_thread(Process, tmp_path)
+async def test_a_hung_accounting_holds_up_nothing_and_gets_everything_later(
+    tmp_path: Path, ledger: dict[str, str]
+) -> None:
+    process = await asyncio.to_thread(Process, tmp_path, ledger)
     accounting = Accounting(process.address)
     journal = Journal(tmp_path / "journal", witness="proxy/1", max_bytes=1 << 24)
     shipper = Shipper(journal, accounting.rpc, linger_s=0.001, call_timeout_s=0.2)

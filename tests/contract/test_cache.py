@@ -146,6 +146,23 @@ async def test_an_answer_that_was_cut_short_is_not_stored(
     assert not (await cache.Lookup(cache_pb2.LookupRequest(key=key("a")))).HasField("answer")
 
 
+async def test_a_refusal_is_kept_for_its_own_time_and_only_if_one_is_given(
+    cache: cache_pb2_grpc.CacheServiceAsyncStub,
+) -> None:
+    refusal = chat_pb2.ChatResponse(
+        content=ANSWER.content, completed=chat_pb2.Completed(finish_reason=chat_pb2.FINISH_REASON_REFUSAL)
+    )
+
+    async def kept(name: str, refusal_ttl: Duration | None = None) -> bool:
+        opening = cache_pb2.FillOpen(key=key(name), answer=refusal, refusal_ttl=refusal_ttl)
+        await cache.Fill(iter((cache_pb2.FillRequest(open=opening),)))
+        return (await cache.Lookup(cache_pb2.LookupRequest(key=key(name)))).HasField("answer")
+
+    assert not await kept("a")
+    assert await kept("b", refusal_ttl=Duration(seconds=5))
+    assert not await kept("c", refusal_ttl=Duration(nanos=1))
+
+
 async def test_an_answer_that_is_too_large_is_not_stored(small: cache_pb2_grpc.CacheServiceAsyncStub) -> None:
     large = chat_pb2.ChatResponse(
         content=[chat_pb2.Block(text=chat_pb2.Text(text="x" * 200_000))], completed=ANSWER.completed

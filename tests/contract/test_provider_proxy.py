@@ -260,6 +260,29 @@ async def test_what_cannot_be_called_is_refused_unrecorded(
     assert not mesh.has_records("att_x")
 
 
+@pytest.mark.parametrize("streams", [True, False])
+async def test_an_attempt_whose_lease_has_expired_is_not_begun(mesh: ProxyUnderTest, streams: bool) -> None:
+    """A router that was stopped for long holds nothing any more, though it may think so when it wakes."""
+    request = mesh.request()
+    request.lease_expire_time.FromNanoseconds(time.time_ns() - 1)
+    if streams:
+        error = (await mesh.stream(request)).error
+    else:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await mesh.stub.Generate(request, timeout=10)
+        error = MeshError.from_rpc(caught.value)
+    assert error is not None
+    assert error.reason == Reason.LEASE_EXPIRED
+    failure = error.detail(AttemptFailure)
+    assert failure is not None
+    assert (failure.announced, failure.retryable) == (False, True)
+    assert not mesh.has_records(request.attempt_id)
+    assert await mesh.billed(request.attempt_id) == []
+    again = mesh.request()
+    again.lease_expire_time.FromNanoseconds(time.time_ns() + 60 * 10**9)
+    assert (await mesh.stream(again)).error is None
+
+
 async def test_connections_are_kept_and_used_again(mesh: ProxyUnderTest) -> None:
     for _ in range(10):
         assert (await mesh.stream(mesh.request("tokens=3"))).error is None
@@ -272,6 +295,20 @@ async def test_no_more_connections_are_kept_than_the_pool_may(tmp_path: Path, pr
         calls = [mesh.stream(mesh.request("ttft=100ms tokens=3")) for _ in range(8)]
         assert [ended.error for ended in await asyncio.gather(*calls)] == [None] * 8
         await until(lambda: len(provider._connections) <= 2)
+
+
+async def test_a_busy_pool_uses_its_connections_again(tmp_path: Path, provider: Simulator) -> None:
+    async with proxy(tmp_path, provider, HTTP_POOL_CONNECTIONS="2") as mesh:
+        busy = [asyncio.ensure_future(mesh.stream(mesh.request("ttft=60s"))) for _ in range(4)]
+        await until(lambda: len(provider._connections) == 4)
+        await mesh.stream(mesh.request("tokens=3"))
+        kept = set(provider._connections)
+        for _ in range(5):
+            assert (await mesh.stream(mesh.request("tokens=3"))).error is None
+        assert set(provider._connections) == kept
+        for call in busy:
+            call.cancel()
+        await asyncio.wait(busy)
 
 
 async def test_callers_wait_for_a_connection_if_the_pool_blocks(tmp_path: Path, provider: Simulator) -> None:

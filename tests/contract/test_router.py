@@ -180,8 +180,19 @@ async def test_the_cap_is_the_least_of_request_key_and_model(town: Neighbourhood
 
 
 async def test_the_deadline_goes_on(town: Neighbourhood) -> None:
-    await town.stub.Chat(chat(), metadata=bearer(), timeout=5)
+    await town.stub.Chat(chat(cache=NO_STORE), metadata=bearer(), timeout=5)
     assert 0 < town.proxy.deadlines_s[0] <= 5.1
+
+
+async def test_a_deadline_that_passes_is_gone_upstream_though_others_might_have_shared_the_answer(
+    town: Neighbourhood,
+) -> None:
+    forever = asyncio.Event()
+    town.proxy.scripts[FIRST] = lambda _: [*beginning(), delta("a"), forever]
+    with pytest.raises(grpc.aio.AioRpcError) as late:
+        await town.stub.Chat(chat(), metadata=bearer(), timeout=0.3)
+    assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await until(lambda: town.proxy.cancelled == 1, within_s=0.1)
 
 
 async def test_a_caller_who_leaves_is_gone_upstream(town: Neighbourhood) -> None:

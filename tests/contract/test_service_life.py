@@ -244,6 +244,11 @@ def test_a_process_says_where_it_listens_answers_probes_and_ends_cleanly_on_sigt
         assert host == "127.0.0.1"
 
 
+def test_a_replica_that_is_given_a_name_bears_it(tmp_path: Path) -> None:
+    with process(tmp_path, MODELMUXER_REPLICA="pod-7f") as (_, said):
+        assert said["replica"] == "provider-proxy/pod-7f"
+
+
 def test_a_second_signal_ends_the_process_although_calls_still_run(tmp_path: Path) -> None:
     with process(tmp_path, MODELMUXER_GRACE_S="60") as (service, said):
         token = (tmp_path / "mesh-token").read_text().strip()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
@@ -155,6 +156,16 @@ async def cluster(home: Path) -> AsyncIterator[Bed]:
         bed = await _bed(stack, home, servers.url)
         bed.faults = {"a primary of the Cluster killed": lambda: _killed(servers.primaries[0])}
         yield bed
+
+
+async def measure(seconds: float) -> list[dict[str, Any]]:
+    """A row for each trouble, and one for none."""
+    seen = []
+    with tempfile.TemporaryDirectory(prefix="modelmuxer-faults-") as folder:
+        for name, bed_of in (("one", one_server), ("cluster", cluster)):
+            async with bed_of(Path(folder) / name) as bed:
+                seen += [await bed.run(fault, seconds) for fault in bed.faults]
+    return [each.row() for each in seen]
 
 
 async def _bed(stack: AsyncExitStack, home: Path, url: str) -> Bed:

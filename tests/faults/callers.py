@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from modelmuxer.chat.v1 import chat_pb2
 from modelmuxer.client import CallError, Client, text_message
 
+from tests.faults.ceilings import RUNS, TAGS
 from tests.faults.checker import Told
 
 _TIMEOUT_S = 12.0
@@ -27,14 +28,20 @@ _BROKEN = (
 )
 
 
+def callers_timeout_s() -> float:
+    """How long a caller waits for an answer."""
+    return _TIMEOUT_S
+
+
 class Callers:
     """So many callers of the routers at the addresses, until stopped."""
 
-    def __init__(self, addresses: list[str], key: str, seed: int) -> None:
+    def __init__(self, addresses: list[str], keys: Sequence[str], seed: int) -> None:
         self.told: dict[str, Told] = {}
         self.ended: Counter[str] = Counter()
         """Calls by how they ended: OK, CUT by the caller, or a gRPC code."""
-        self._clients = [Client(address, api_key=key, timeout_s=_TIMEOUT_S) for address in addresses]
+        self._clients = [Client(address, api_key=key, timeout_s=_TIMEOUT_S) for address in addresses for key in keys]
+        self._runs = {client: keys[at % len(keys)][-6:] for at, client in enumerate(self._clients)}
         self._seed = seed
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -67,17 +74,22 @@ class Callers:
                 self.ended[await kind(client, chance, f"{self._seed} {number} {turn}")] += 1
             except CallError as error:
                 self.ended[error.code.name] += 1
-                if error.code.name == "UNAVAILABLE":
+                if error.code.name in ("UNAVAILABLE", "RESOURCE_EXHAUSTED"):
                     await asyncio.sleep(chance.uniform(0.01, 0.1))  # as a caller would, lest refusals are all there is
 
     async def _unary(self, client: Client, chance: random.Random, text: str) -> str:
         orders = f"[[sim ttft={chance.randrange(5, 80)}ms tokens={chance.randrange(1, 60)}]]"
-        self._hear((await client.chat(_request(f"{orders} {text}", chance))).completed)
+        request = _request(f"{orders} {text}", chance)
+        self._hear((await client.chat(request, run_id=self._run_of(client, chance))).completed)
         return "OK"
+
+    def _run_of(self, client: Client, chance: random.Random) -> str:
+        """One call in two belongs to a run; a run has one key."""
+        return f"{self._runs[client]}-{chance.randrange(RUNS)}" if chance.random() < 0.5 else ""
 
     async def _stream(self, client: Client, chance: random.Random, text: str) -> str:
         orders = f"[[sim ttft=20ms tps={chance.randrange(100, 400)} tokens={chance.randrange(5, 120)}]]"
-        await self._listen(client, _request(f"{orders} {text}", chance), None)
+        await self._listen(client, _request(f"{orders} {text}", chance), None, self._run_of(client, chance))
         return "OK"
 
     async def _cancel(self, client: Client, chance: random.Random, text: str) -> str:
@@ -122,8 +134,10 @@ class Callers:
             return "OK"
         raise last
 
-    async def _listen(self, client: Client, request: chat_pb2.ChatRequest, events: int | None) -> None:
-        async with aclosing(client.stream_chat(request)) as answer:
+    async def _listen(
+        self, client: Client, request: chat_pb2.ChatRequest, events: int | None, run_id: str = ""
+    ) -> None:
+        async with aclosing(client.stream_chat(request, run_id=run_id)) as answer:
             heard = 0
             async for event in answer:
                 heard += 1
@@ -143,4 +157,8 @@ class Callers:
 
 def _request(text: str, chance: random.Random) -> chat_pb2.ChatRequest:
     control = chat_pb2.CacheControl(no_store=True)
-    return chat_pb2.ChatRequest(model=chance.choice(_MODELS), messages=[text_message(text)], cache=control)
+    request = chat_pb2.ChatRequest(model=chance.choice(_MODELS), messages=[text_message(text)], cache=control)
+    request.max_output_tokens = 300  # what a call may cost has a bound, so that budgets can be used up
+    if chance.random() < 0.5:
+        request.tags["feature"] = chance.choice(TAGS)
+    return request

@@ -21,9 +21,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.faults.wire import Wire
+from tests.tools.mongodb.server import MongoServer
 
 ROOT = Path(__file__).resolve().parents[2]
-_START_TIMEOUT_S = 60.0
+_MUX = Path(sys.executable).with_name("mux")
+_START_TIMEOUT_S = 180.0  # on a machine that much else runs on
 _STOP_TIMEOUT_S = 40.0
 _RESTART_AFTER_S = 0.1
 
@@ -92,8 +94,64 @@ class Replica:
             await asyncio.sleep(_RESTART_AFTER_S)
 
 
+class StoreServer:
+    """The ledger's own server, kept alive as a replica is."""
+
+    name = "store"
+
+    def __init__(self) -> None:
+        self.serving = asyncio.Event()
+        self.wire = Wire(0)
+        self._server = MongoServer()
+        self._restart: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """A database of it, over the wire."""
+        return f"mongodb://127.0.0.1:{self.wire.port}/nemesis?directConnection=true"
+
+    def cpu_s(self) -> float:
+        """Processor time that it has used."""
+        return self._server.cpu_s()
+
+    async def start(self) -> None:
+        """Starts it, and returns when it serves."""
+        await asyncio.to_thread(self._server.__enter__)
+        self.wire = Wire(self._server.port)
+        await self.wire.open()
+        self.serving.set()
+
+    def send(self, number: signal.Signals) -> bool:
+        """Signals every process of it. False if it is dead just now."""
+        if not self.serving.is_set():
+            return False
+        if number == signal.SIGKILL:
+            self.serving.clear()
+            self._restart = asyncio.create_task(self._begin_anew())
+        elif number == signal.SIGSTOP:
+            self._server.pause()
+        else:
+            self._server.resume()
+        return True
+
+    async def stop(self) -> None:
+        """Ends it."""
+        if self._restart is not None:
+            await self._restart
+        self.wire.close()
+        await asyncio.to_thread(self._server.__exit__, None, None, None)
+
+    async def _begin_anew(self) -> None:
+        await asyncio.to_thread(self._server.kill)
+        await asyncio.sleep(_RESTART_AFTER_S)
+        await asyncio.to_thread(self._server.start)
+        self.serving.set()
+
+
 class Fleet:
-    """Simulator, accounting, cache, proxies and routers. `commands` replaces a service's module by another command."""
+    """Simulator, accounting, cache, proxies and routers; for a ledger in MongoDB its server, too. `commands` replaces a
+    service's module by another command.
+    """
 
     def __init__(
         self,
@@ -103,13 +161,16 @@ class Fleet:
         proxies: int = 2,
         commands: Mapping[str, Sequence[str]] | None = None,
         environ: Mapping[str, str] | None = None,
+        store: str = "sqlite",
     ) -> None:
         self.home = home
+        self._store = store
         self._routers, self._proxies = routers, proxies
         self._commands = commands or {}
         self._base = _environ(home) | dict(environ or {})
         self._simulator_wire = Wire(0)
         self.replicas: dict[str, Replica] = {}
+        self.store_server: StoreServer | None = None
         self.simulator = ""
         """Base URL of the simulated providers, without a wire."""
 
@@ -142,18 +203,24 @@ class Fleet:
         """Where routers are reached, over their wires."""
         return [f"127.0.0.1:{each.wire.port}" for name, each in self.replicas.items() if name.startswith("router")]
 
+    @property
+    def victims(self) -> list[Replica | StoreServer]:
+        """All that may be harmed, by name."""
+        servers = [self.store_server] if self.store_server is not None else []
+        return sorted([*self.replicas.values(), *servers], key=lambda each: each.name)
+
     def wires(self) -> dict[str, Wire]:
         """Every wire, by the name of what it leads to."""
-        return {"simulator": self._simulator_wire} | {name: each.wire for name, each in self.replicas.items()}
+        return {"simulator": self._simulator_wire} | {each.name: each.wire for each in self.victims}
 
     async def at_rest(self, timeout_s: float) -> bool:
         """Lets everything run again, and waits until all serve."""
-        for replica in self.replicas.values():
-            replica.send(signal.SIGCONT)
+        for victim in self.victims:
+            victim.send(signal.SIGCONT)
         try:
             async with asyncio.timeout(timeout_s):
-                for replica in self.replicas.values():
-                    await replica.serving.wait()
+                for victim in self.victims:
+                    await victim.serving.wait()
         except TimeoutError:
             return False
         return True
@@ -171,6 +238,20 @@ class Fleet:
         request = urllib.request.Request(self.simulator + path, data, method=method)
         return json.loads(await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=30).read()))
 
+    async def mux(self, *arguments: str) -> Any:
+        """What `mux` prints for machines."""
+        process = await asyncio.create_subprocess_exec(
+            *(str(_MUX), *arguments, "--json"),
+            env=self.mux_environ(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        said, error = await process.communicate()
+        try:
+            return json.loads(said)
+        except ValueError:
+            raise RuntimeError(f"mux {' '.join(arguments)}: {error.decode() or said.decode()}") from None
+
     def mux_environ(self) -> dict[str, str]:
         """What `mux` needs to find this mesh and the bill."""
         return self._base | {
@@ -187,6 +268,10 @@ class Fleet:
         self.simulator = f"http://127.0.0.1:{port}"
         self._simulator_wire = simulator.wire
         self._base["MODELMUXER_SIMULATOR_URL"] = f"http://127.0.0.1:{simulator.wire.port}"
+        if self._store == "mongodb":
+            self.store_server = StoreServer()
+            await self.store_server.start()
+            self._base |= {"MODELMUXER_LEDGER_STORE": "mongodb", "MONGODB_URL": self.store_server.url}
         await self._service("accounting", "accounting")
         await self._service("cache", "cache")
         await asyncio.gather(*(self._service(f"proxy-{n}", "provider_proxy") for n in range(self._proxies)))
@@ -219,6 +304,8 @@ class Fleet:
             await replica.stop()
         if truth := getattr(self, "_truth", None):
             await truth.stop()
+        if self.store_server is not None:
+            await self.store_server.stop()
 
 
 def _environ(home: Path) -> dict[str, str]:

@@ -37,7 +37,7 @@ async def test_no_trouble_of_redis_costs_more_than_misses(tmp_path: Path) -> Non
             seen = await least(bed, fault)
             assert seen.added_p99_ms <= ADDED_P99_MS, seen.row()
             if fault in ("none", "full (maxmemory)"):
-                assert seen.hits > len(seen.cached_ms) / 3, seen.row()
+                assert seen.hits > len(seen.cached_ms) / 5, seen.row()  # half of what is asked was asked before
 
 
 async def test_a_cluster_that_loses_a_primary_goes_on_and_comes_back(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ async def test_whatever_dies_stands_still_or_is_cut_every_call_on_the_bill_has_o
     ("bug", "found"),
     [
         ("drop-attempts", "is on the bill and has no entry"),
+        ("drop-outcomes", "reached its caller with the provider's usage and is not posted"),
         ("count-twice", "audit: sums-are-those-of-entries"),
     ],
 )

@@ -7,6 +7,7 @@ their own. What is printed and written says what was measured, never what ought 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import multiprocessing
 import sys
@@ -14,21 +15,30 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 
-from tests.performance import hop, report, semantic
+from tests.faults import cache_faults
+from tests.performance import flights, footprint, hop, money, profiler, report, semantic
 from tests.performance.collector import collecting
 from tests.performance.load import Load, Measured, grpc_callers, http_callers
 from tests.performance.suites import QUICK, SUITES, Case, Scale
 from tests.performance.targets import Target, targets
+from tests.stores.cache.servers import redis_server
 
 _SEMANTIC = "semantic"  # the index by itself, and what it would serve
 _HOP = "hop"  # one call's way between two processes: no mesh, no floor, its own pairs
+_CACHE = "cache"  # has more to tell than its cases
+_FAULTS = "cache-faults"  # Redis in every kind of trouble, under load
+_PROFILE = "profile"  # where the mesh's CPU goes: watched from outside, nothing beside it
+_FLIGHT = "flight"  # how many upstream calls become of many equal ones: a mesh of its own, of four routers
+_MONEY = "money"  # the ledger, budgets and leases on against off: two meshes of its own
+_KNOWN = [*SUITES, _SEMANTIC, _HOP, _FAULTS, _FLIGHT, _PROFILE, _MONEY]
+_UNASKED = [name for name in _KNOWN if name not in (_FAULTS, _PROFILE, _MONEY)]
 _WARM_UP = 0.2  # of a turn
 _MOST = 0.99
 _RUN = {"http": http_callers.run, "grpc": grpc_callers.run}
@@ -88,13 +98,19 @@ def main() -> None:
     arguments = _arguments()
     console = Console(stderr=True)
     seconds = 0.3 if arguments.quick else arguments.seconds
-    suites = arguments.suites or [*SUITES, _SEMANTIC, _HOP]
-    cases = [case for name in suites if name in SUITES for case in SUITES[name](QUICK if arguments.quick else Scale())]
+    scale = QUICK if arguments.quick else Scale()
+    suites = arguments.suites or _UNASKED
+    cases = [case for name in suites if name in SUITES for case in SUITES[name](scale)]
     metadata = report.metadata(seconds=seconds, tracing=arguments.tracing, transport=arguments.transport)
+    environ = {"MODELMUXER_MESH_TRANSPORT": arguments.transport}
     rows: list[report.Row] = []
-    if cases:
-        environ = {"MODELMUXER_MESH_TRANSPORT": arguments.transport}
-        rows += _measured(console, cases, seconds, environ, tracing=arguments.tracing)
+    for redis in (False, True):
+        if own := [case for case in cases if case.redis == redis]:
+            with (
+                _redis(console) if redis else nullcontext(environ) as store,
+                _bench(console, seconds, {**environ, **store}, tracing=arguments.tracing) as bench,
+            ):
+                rows += _measured(console, own, bench)
     tracing = "tracing on" if arguments.tracing else "tracing off"
     title = f"{metadata['date']}, {metadata['cores']} cores, {arguments.transport}, {tracing}"
     shown = list(report.tables(rows, title=title)) if rows else []
@@ -102,6 +118,29 @@ def main() -> None:
         made, tables = semantic.measure(semantic.QUICK if arguments.quick else semantic.Plan(), console)
         rows += made
         shown += tables
+    if _CACHE in suites:
+        kept = [*footprint.round_trips(scale.cache_callers, seconds), *footprint.footprints(scale.entries)]
+        rows += kept
+        shown += report.lists(kept, title="Redis by itself, and the memory that kept answers take")
+    if _FAULTS in suites:
+        harmed = asyncio.run(cache_faults.measure(seconds))
+        rows += harmed
+        shown += report.lists(harmed, title="Redis in trouble: what callers notice")
+    if _PROFILE in suites:
+        with _bench(console, seconds, environ, tracing=arguments.tracing) as bench:
+            console.print("Watching where the CPU goes")
+            row = profiler.measure(bench.targets["mesh"], bench.callers, seconds=2 * seconds, callers=scale.callers[-1])
+        rows.append(row)
+        shown += profiler.tables(row)
+    if _MONEY in suites:
+        plan = money.Plan(seconds=seconds, callers=(4,), turns=1) if arguments.quick else money.Plan(seconds=seconds)
+        counted = money.measure(plan)
+        rows += counted
+        shown += report.tables(counted, title=f"{title}; req/s of the mesh without a ledger")
+    if _FLIGHT in suites:
+        made = flights.measure(flights.Plan(callers=(8,)) if arguments.quick else flights.Plan())
+        rows += made
+        shown.append(flights.table(made))
     if _HOP in suites:
         rows += hop.measure(
             hop.Plan(seconds=seconds, callers=(2,)) if arguments.quick else hop.Plan(seconds=seconds / 5)
@@ -113,22 +152,31 @@ def main() -> None:
         sys.exit(f"{len(failed)} rows have errors, the first: {failed[0].get('first_error')}")
 
 
-def _measured(
-    console: Console, cases: list[Case], seconds: float, environ: Mapping[str, str], *, tracing: bool
-) -> list[report.Row]:
-    """Starts everything, runs the cases one after the other, and says of each how it went."""
-    rows: list[report.Row] = []
+@contextmanager
+def _redis(console: Console) -> Iterator[dict[str, str]]:
+    console.print("Starting Redis")
+    with redis_server() as server:
+        yield {"MODELMUXER_CACHE_STORE": "redis", "REDIS_URL": server.url}
+
+
+@contextmanager
+def _bench(console: Console, seconds: float, environ: Mapping[str, str], *, tracing: bool) -> Iterator[Bench]:
+    """Starts everything: the mesh, the floor, and a process for the callers."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="modelmuxer-bench-"))) / "home"
         exporting = stack.enter_context(collecting()) if tracing else {}
         console.print("Starting the mesh and the floor")
         started = stack.enter_context(targets(home, {**environ, **exporting}))
         spawn = multiprocessing.get_context("spawn")
-        callers = stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn))
-        bench = Bench(started, callers, seconds)
-        for case in _shown(console, cases):
-            rows += bench.run(case)
-            console.print(_line(rows[-1]), soft_wrap=True)
+        yield Bench(started, stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn)), seconds)
+
+
+def _measured(console: Console, cases: list[Case], bench: Bench) -> list[report.Row]:
+    """Runs the cases one after the other, and says of each how it went."""
+    rows: list[report.Row] = []
+    for case in _shown(console, cases):
+        rows += bench.run(case)
+        console.print(_line(rows[-1]), soft_wrap=True)
     return rows
 
 
@@ -149,15 +197,19 @@ def _line(made: report.Row) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    known = [*SUITES, _SEMANTIC, _HOP]
     parser = argparse.ArgumentParser(prog="python -m tests.performance", description=__doc__)
-    parser.add_argument("suites", nargs="*", metavar="suite", help=f"which to run (default all): {', '.join(known)}")
+    parser.add_argument(
+        "suites",
+        nargs="*",
+        metavar="suite",
+        help=f"which to run (default {', '.join(_UNASKED)}): {', '.join(_KNOWN)}",
+    )
     parser.add_argument("--seconds", type=float, default=5.0, help="per case and target (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a third of a second each: shows that it runs, no more")
     parser.add_argument("--transport", choices=("tunnel", "plain"), default="tunnel", help="default %(default)s")
     parser.add_argument("--tracing", action="store_true", help="export every span to a collector that drops them")
     parser.add_argument("--output", type=Path, default=Path("bench.json"), help="default %(default)s")
     arguments = parser.parse_args()
-    if unknown := [name for name in arguments.suites if name not in known]:
-        parser.error(f"no such suite: {', '.join(unknown)}; there are {', '.join(known)}")
+    if unknown := [name for name in arguments.suites if name not in _KNOWN]:
+        parser.error(f"no such suite: {', '.join(unknown)}; there are {', '.join(_KNOWN)}")
     return arguments

@@ -125,6 +125,19 @@ def tables(rows: list[Row], *, title: str) -> Iterator[Table]:
     yield memory
 
 
+def lists(rows: Collection[Row], *, title: str) -> Iterator[Table]:
+    """Rows that have figures of their own, each suite with the columns that it has."""
+    for suite in dict.fromkeys(made["suite"] for made in rows):
+        own = [made for made in rows if made["suite"] == suite]
+        table = Table(title=f"{title}: {suite}", title_justify="left")
+        names = [name for name in own[0] if name not in ("suite", "first_error")]
+        for name in names:
+            table.add_column(name.replace("_", " "), justify="left" if name == "case" else "right")
+        for made in own:
+            table.add_row(*(made[name] if name == "case" else _figure(made[name]) for name in names))
+        yield table
+
+
 def _figure(value: float | None) -> str:
     if value is None:
         return ""

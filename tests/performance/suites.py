@@ -21,6 +21,9 @@ class Scale:
 
     callers: tuple[int, ...] = (1, 8, 32, 64)
     few_callers: tuple[int, ...] = (1, 8, 32)
+    cache_callers: tuple[int, ...] = (1, 64)
+    entries: int = 100_000
+    """Of which the memory that a store takes is measured."""
     tokens: int = 100
     tokens_per_s: int = 20
     turns: int = 2
@@ -28,7 +31,17 @@ class Scale:
     ramp_s: float = 4.0
 
 
-QUICK = Scale(callers=(2,), few_callers=(4,), tokens=10, tokens_per_s=100, turns=1, sustained_callers=(20,), ramp_s=0.1)
+QUICK = Scale(
+    callers=(2,),
+    few_callers=(4,),
+    cache_callers=(4,),
+    entries=2_000,
+    tokens=10,
+    tokens_per_s=100,
+    turns=1,
+    sustained_callers=(20,),
+    ramp_s=0.1,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +63,8 @@ class Case:
     once: bool = False
     """Each caller asks once, so that the number of callers is that of streams."""
     turns: int = 1
+    redis: bool = False
+    """Whether answers are kept in a Redis, in place of the cache's own memory."""
 
     @property
     def prompt(self) -> str:
@@ -117,19 +132,22 @@ def sustained(scale: Scale) -> list[Case]:
 
 
 def cache(scale: Scale) -> list[Case]:
-    """The same question again and again, beside questions that are always new."""
+    """The same question again and again, beside questions that are always new, over either store."""
     return [
         Case(
-            suite="cache",
+            suite="cache-redis" if redis else "cache",
             name=f"{face} {'misses' if distinct else 'hits'}",
             face=face,
             callers=callers,
             distinct=distinct,
             turns=scale.turns,
+            targets=("mesh",) if redis else ("floor", "mesh"),
+            redis=redis,
         )
+        for redis in (False, True)
         for face in _FACES
         for distinct in (True, False)
-        for callers in scale.few_callers
+        for callers in scale.cache_callers
     ]
 
 

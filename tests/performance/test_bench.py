@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,12 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Any:
     assert done.returncode == 0, done.stderr
     assert "µs of CPU per request" in done.stdout
     return json.loads(output.read_text())
+
+
+def may_trace() -> bool:
+    """Whether a sampler may attach to a process that it has not started."""
+    scope = Path("/proc/sys/kernel/yama/ptrace_scope")
+    return sys.platform == "linux" and (os.geteuid() == 0 or not scope.exists() or scope.read_text().strip() == "0")
 
 
 def rows(result: Any, suite: str) -> list[dict[str, Any]]:
@@ -67,3 +75,18 @@ def test_misses_miss_and_hits_hit(result: Any) -> None:
 
 def test_the_result_says_where_and_of_what_it_is(result: Any) -> None:
     assert {"date", "commit", "cores", "python", "versions", "tracing", "seconds_per_case"} <= result["metadata"].keys()
+
+
+@pytest.mark.skipif(not may_trace(), reason="the kernel lets nobody watch another process here: run as root")
+def test_the_profile_spreads_each_services_cpu_over_what_it_does(tmp_path: Path) -> None:
+    output = tmp_path / "bench.json"
+    command = [sys.executable, "-m", "tests.performance", "profile", "--quick", "--output", str(output)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(output.read_text())["rows"]
+    assert row["errors"] == 0
+    assert 0 < row["hops_of_request"] < 1
+    for service in ("router", "provider-proxy"):
+        assert sum(row["areas"][service].values()) == pytest.approx(1, abs=0.01)
+        assert row["areas"][service]["the hop"] > 0
+        assert row["hop_us_a_side"][service] > 0

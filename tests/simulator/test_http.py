@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from services.simulator import Simulator, serve
 from services.simulator.connection import MAX_BODY_BYTES
+from tests.ports import free_port
 from tests.simulator.conftest import ROOT
 from tests.simulator.raw_client import PROVIDERS, Wire, call_of, chat, request_bytes
 
@@ -278,3 +279,12 @@ def test_a_port_that_is_taken_is_said_in_a_sentence(simulator_url: str) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(f"cannot listen on 127.0.0.1:{port}")
+
+
+def test_a_running_simulator_says_that_it_is_up_and_a_stopped_one_does_not(simulator_url: str) -> None:
+    def health(port: int) -> int:
+        command = [sys.executable, "-m", "services.simulator", "--health", "--port", str(port)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=30).returncode
+
+    assert health(urlsplit(simulator_url).port or 0) == 0
+    assert health(free_port()) == 1

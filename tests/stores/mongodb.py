@@ -1,5 +1,5 @@
-"""A MongoDB-compatible server for tests, and in it a database for each: the one that `make tools` builds, started once a
-test process, or the server that MONGODB_URL names.
+"""A MongoDB-compatible server for tests, and in it a database for each: the one that `make tools` builds, started once
+a test process, or the server that MONGODB_URL names.
 """
 
 import os
@@ -16,7 +16,7 @@ from tests.tools.mongodb.server import MongoServer
 GIVEN = "TESTS_MONGODB_URL"
 
 
-def hide_given_server() -> None:
+def pytest_configure() -> None:
     """Takes MONGODB_URL out of the environment, where services under test would find it, and remembers it."""
     if url := os.environ.pop("MONGODB_URL", ""):
         os.environ[GIVEN] = url

@@ -20,8 +20,10 @@ class Tool:
     version: str
     package: str = ""
     recipe: str = ""
-    """A module with `build(folder)`, which puts the program into a folder."""
+    """A module with `build(folder)`, which puts the program, or a folder of its name, into a folder."""
     needed_by_tests: bool = True
+    on_request: bool = False
+    """Not among what `make tools` builds unasked, because it takes too long."""
     hint: str = ""
 
     @property
@@ -30,10 +32,14 @@ class Tool:
         return cache_folder() / f"{self.name}-{self.version}" / self.name
 
 
+GO = "install Go (https://go.dev)"
+
 TOOLS = {
     tool.name: tool
     for tool in (
-        Tool("grpcurl", "v1.9.4", "github.com/fullstorydev/grpcurl/cmd/grpcurl", hint="install Go (https://go.dev)"),
+        Tool("grpcurl", "v1.9.4", "github.com/fullstorydev/grpcurl/cmd/grpcurl", hint=GO),
+        Tool("helm", "v3.22.0", "helm.sh/helm/v3/cmd/helm", hint=GO),
+        Tool("kubeconform", "v0.8.0", "github.com/yannh/kubeconform/cmd/kubeconform", hint=GO),
         Tool(
             "mongodb",
             "ferretdb-2.7.0",
@@ -46,6 +52,15 @@ TOOLS = {
             recipe="tests.tools.redis_server",
             hint="install your system's package redis-server; or it needs Linux on x86-64 and apt with a Debian mirror",
         ),
+        Tool(
+            "promtool",
+            "v0.316.0",
+            "github.com/prometheus/prometheus/cmd/promtool",
+            needed_by_tests=False,
+            on_request=True,
+            hint="`make tools TOOL=promtool` builds it, in some 20 minutes",
+        ),
+        Tool("schemas", "v1.34.4-1", recipe="tests.tools.schemas", hint=GO),
         Tool("wrk", "any", needed_by_tests=False, hint="install your system's package wrk; only `make bench` uses it"),
     )
 }
@@ -68,7 +83,7 @@ def tool(name: str) -> str:
     if path := find(name):
         return path
     missing = f"{name} is not here: run `make tools` ({TOOLS[name].hint})"
-    if in_ci():
+    if in_ci() and TOOLS[name].needed_by_tests:
         pytest.fail(missing)
     pytest.skip(missing)
 

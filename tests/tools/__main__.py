@@ -17,14 +17,16 @@ BUILD_TIMEOUT_S = 1_800
 
 
 def main() -> int:
-    missing = [tool for tool in TOOLS.values() if not _have(tool)]
+    asked = set(sys.argv[1:])
+    missing = [tool for tool in TOOLS.values() if not _have(tool, asked=tool.name in asked)]
     return 1 if in_ci() and any(tool.needed_by_tests for tool in missing) else 0
 
 
-def _have(tool: Tool) -> bool:
-    if tool.recipe and find(tool.name) is None:
+def _have(tool: Tool, *, asked: bool) -> bool:
+    wanted = asked or not tool.on_request
+    if wanted and tool.recipe and find(tool.name) is None:
         _build(tool, importlib.import_module(tool.recipe).build)
-    if tool.package and not tool.cached.exists() and shutil.which("go"):
+    if wanted and tool.package and not tool.cached.exists() and shutil.which("go"):
         _build(tool, partial(_go_install, tool))
     path = find(tool.name)
     if path is None:

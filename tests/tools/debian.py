@@ -1,4 +1,4 @@
-"""Debian packages of another suite, downloaded by apt and unpacked into a folder: nothing is installed, no root needed."""
+"""Debian packages of another suite, downloaded by apt and unpacked: no root is needed and nothing is installed."""
 
 import getpass
 import os

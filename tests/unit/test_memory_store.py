@@ -1,4 +1,4 @@
-"""The memory store: bounded in bytes and time, least recently used first."""
+"""The memory store: bounded in bytes and time; what is asked for again stays longest."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from services.cache.stores import Key
+from services.cache.stores import Key, Selection
 from services.cache.stores.memory import ENTRY_OVERHEAD_BYTES, MemoryStore
 
 ROOM = 1024 * 1024
@@ -71,6 +71,43 @@ async def test_never_takes_more_than_its_room_and_drops_the_least_recently_used(
         assert store.size_bytes <= ROOM
     assert await store.get(key(1)) is None
     assert await store.get(key(499)) is not None
+
+
+async def test_a_scan_of_what_nobody_asks_for_again_does_not_wash_out_what_is_asked_for(store: MemoryStore) -> None:
+    value, hot = b"x" * 1_000, range(200)
+    for _ in range(2):
+        for number in hot:
+            if await store.get(key(number)) is None:
+                await store.put(key(number), value, 60)
+    for number in range(10_000, 20_000):  # ten times the room
+        await store.put(key(number), value, 60)
+        assert store.size_bytes <= ROOM
+    kept = [number for number in hot if await store.get(key(number)) is not None]
+    assert len(kept) == len(hot)
+
+
+async def test_what_comes_back_soon_after_it_left_is_kept_longer(store: MemoryStore) -> None:
+    value = b"x" * 1_000
+    await store.put(key(1), value, 60)
+    number = 10_000
+    while (await store.stats()).evicted == 0:  # until the first has to make room
+        await store.put(key(number), value, 60)
+        number += 1
+    assert await store.get(key(1)) is None
+    await store.put(key(1), value, 60)
+    for later in range(20_000, 22_000):
+        await store.put(key(later), value, 60)
+    assert await store.get(key(1)) is not None
+
+
+async def test_an_invalidation_frees_the_room_that_it_cuts_off(store: MemoryStore) -> None:
+    for number in range(400):
+        await store.put(key(number, "acme" if number % 2 else "globex"), b"x" * 1_000, 60)
+    await store.invalidate(Selection(tenant="acme"))
+    async with asyncio.timeout(10):
+        while len(store) > 200:  # noqa: ASYNC110 - the sweep takes turns with whoever else runs
+            await asyncio.sleep(0)
+    assert all([await store.get(key(number, "globex")) for number in range(0, 400, 2)])
 
 
 async def test_a_value_too_large_to_be_worth_the_room_is_refused_and_evicts_nothing(store: MemoryStore) -> None:

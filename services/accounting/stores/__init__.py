@@ -1,6 +1,6 @@
 """What accounting asks of a store. A store keeps; what is kept is the ledger's and the keys' to say."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -17,6 +17,19 @@ T = TypeVar("T")
 
 class StoreError(Exception):
     """The store cannot be opened. Says why, and what to do."""
+
+
+class StoreAway(StoreError):
+    """The store cannot be opened just now: it does not answer. Trying again may help."""
+
+
+class Change(NamedTuple):
+    """What another process changed, as watchers are told it."""
+
+    kind: str
+    """"key", "tenant", "wanted"."""
+    value: bytes | str
+    """The SHA-256 of a key's secret, the name of a tenant (empty for all), the id of an account."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +100,8 @@ class Store(Protocol):
     async def audit(self, auditor: Auditor) -> None:
         """Shows the auditor every entry with its corrections, in order of their ids, and every sum."""
 
-    async def add_key(self, key: StoredKey, actor: str) -> None:
-        """Keeps a new key, and who made it."""
+    async def add_key(self, key: StoredKey, actor: str, *, first: bool = False) -> bool:
+        """Keeps a new key, and who made it. False, and nothing done, if it is to be the `first` and another is."""
 
     async def key_by_sha256(self, sha256: bytes) -> Key | None:
         """The key of a secret, unless it is revoked."""
@@ -140,11 +153,25 @@ class Store(Protocol):
         """What the ledger says was spent on a lease, nano-dollars: the sum over the attempts whose billing context
         names it in `holds`, each at its cost, or at what is held of it while it is pending."""
 
-    async def account_spend(self, account_id: str) -> int:
-        """The same over all attempts whose billing context names the account."""
+    async def account_spend(self, account_id: str, besides: Sequence[str] = ()) -> int:
+        """The same over all attempts whose billing context names the account, on other leases than those."""
 
     async def settled(self, attempt_ids: Sequence[str]) -> dict[str, int]:
         """Of these attempts, those that have ended (are in the ledger and not pending), with their cost."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may change it too."""
+
+    def changes(self) -> AsyncIterator[Sequence[Change] | None]:
+        """What other processes changed, from now on, as soon as may be; None when it is not known what was missed, or
+        is missed at the moment. Ends at once for a store that no other process changes."""
+
+    async def ask_back(self, account_id: str) -> None:
+        """Has other processes tell their watchers that what lies idle of an account is wanted."""
+
+    async def tidy(self, now_ns: int) -> None:
+        """Finishes what a process that died had begun, and brings up to date what the store derives by and by."""
 
     async def close(self) -> None:
         """Finishes what was begun, and lets go of the store."""

@@ -12,7 +12,7 @@ import queue
 import sqlite3
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -26,29 +26,28 @@ from modelmuxer.accounting.v1.accounting_pb2 import (
     SPEND_DIMENSION_PROVIDER,
     SPEND_DIMENSION_TENANT,
     SPEND_DIMENSION_USER,
-    BillingContext,
     Entry,
     EntryState,
     JournalRecord,
     Key,
-    LeaseHold,
     SpendDimension,
 )
 
-from services.accounting import ledger, operations
+from services.accounting import ledger, lines, operations
 from services.accounting.accounts import Account
 from services.accounting.audit import Auditor, Correction
 from services.accounting.keys import StoredKey
 from services.accounting.ledger import Amounts, Attempt, Place
+from services.accounting.lines import Line, SumsKey, added, line_of
 from services.accounting.operations import Answered, Busy, Granted, Operation
-from services.accounting.stores import EntryQuery, PolicyRecord, Spend, SpendQuery, StoreError
+from services.accounting.stores import Change, EntryQuery, PolicyRecord, Spend, SpendQuery, StoreError
 from shared.lockfile import Locked, lock
 from shared.telemetry import metrics
 
 T = TypeVar("T")
 Connection = sqlite3.Connection
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _BUDGETS = """
 CREATE TABLE IF NOT EXISTS holds (
     lease_id TEXT NOT NULL,
@@ -74,6 +73,7 @@ CREATE TABLE IF NOT EXISTS accounts (
 CREATE INDEX IF NOT EXISTS accounts_by_ceiling ON accounts (ceiling);
 CREATE INDEX IF NOT EXISTS accounts_by_end ON accounts (forget_ns);
 """
+_COPY = "CREATE TABLE IF NOT EXISTS copy (source TEXT NOT NULL, part TEXT NOT NULL, after TEXT NOT NULL) STRICT;"
 _SCHEMA = f"""
 CREATE TABLE schema_version (version INTEGER NOT NULL) STRICT;
 CREATE TABLE entries (
@@ -161,10 +161,11 @@ CREATE TABLE operations (
     PRIMARY KEY (key_id, operation_id)
 ) STRICT;
 CREATE INDEX operations_by_end ON operations (expires_ns);
-{_BUDGETS}"""
+{_BUDGETS}
+{_COPY}"""
 
 # What brings a file from a version to the next.
-_MIGRATIONS = {1: "ALTER TABLE entries ADD COLUMN billed BLOB NOT NULL DEFAULT x''", 2: _BUDGETS}
+_MIGRATIONS = {1: "ALTER TABLE entries ADD COLUMN billed BLOB NOT NULL DEFAULT x''", 2: _BUDGETS, 3: _COPY}
 
 _FACTS = (
     *("attempt_id", "seen_ns", "announced_ns", "estimated_input_tokens", "context"),
@@ -186,12 +187,12 @@ _GROUPS: dict[SpendDimension, str] = {
 }
 
 # Statements are made of the names above alone; values are always bound.
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM entries"  # noqa: S608
-_UPSERT = (
+SELECT = f"SELECT {', '.join(_COLUMNS)} FROM entries"  # noqa: S608
+UPSERT = (
     f"INSERT INTO entries ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608
     f"ON CONFLICT (attempt_id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])}"
 )
-_ADD_TO_SUMS = (
+ADD_TO_SUMS = (
     f"INSERT INTO sums (hour, tenant, user, key_id, model, provider, {', '.join(_AMOUNTS)}) "  # noqa: S608
     f"VALUES ({', '.join('?' * (6 + len(_AMOUNTS)))}) ON CONFLICT DO UPDATE SET "
     + ", ".join(f"{name} = {name} + excluded.{name}" for name in _AMOUNTS)
@@ -203,40 +204,11 @@ _READERS = 2
 _SWEEP = 500
 
 
-class _Account(NamedTuple):
-    """The row of sums that an entry adds to."""
-
-    hour: int
-    tenant: str
-    user: str
-    key_id: str
-    model: str
-    provider: str
-
-
-class _Line(NamedTuple):
-    """An attempt as it stands in the ledger."""
-
-    attempt: Attempt
-    created_ns: int
-    state: int
-    tenant: str
-    user: str
-    key_id: str
-    request_id: str
-    amounts: Amounts
-
-    @property
-    def account(self) -> _Account:
-        place = self.attempt.place
-        hour = ledger.hour_of(self.created_ns)
-        return _Account(hour, self.tenant, self.user, self.key_id, place.model, place.provider)
-
-
 class SqliteStore:
     """A Store in a SQLite file. Raises StoreError if another process has it or a newer release wrote it."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock = lock(path.with_suffix(".lock"))
@@ -252,79 +224,94 @@ class SqliteStore:
         self._readers = ThreadPoolExecutor(_READERS, "ledger reader", self._open_reader, (path,))
 
     async def record(self, records: Sequence[JournalRecord], now_ns: int) -> list[str]:
-        await self._writer.run(lambda db: _record(db, records, now_ns))
+        await self.write(lambda db: _record(db, records, now_ns))
         return [record.id for record in records]
 
     async def abandon(self, before_ns: int, now_ns: int) -> int:
         abandoned = 0
-        while found := await self._writer.run(lambda db: _abandon(db, before_ns, now_ns)):
+        while found := await self.write(lambda db: _abandon(db, before_ns, now_ns)):
             abandoned += found
         return abandoned
 
     async def spend(self, query: SpendQuery) -> list[Spend]:
-        return await self._read(lambda db: _spend(db, query))
+        return await self.read(lambda db: _spend(db, query))
 
     async def entries(self, query: EntryQuery) -> list[Entry]:
-        return await self._read(lambda db: _entries(db, query))
+        return await self.read(lambda db: _entries(db, query))
 
     async def audit(self, auditor: Auditor) -> None:
-        await self._read(lambda db: _audit(db, auditor))
+        await self.read(lambda db: _audit(db, auditor))
 
-    async def add_key(self, key: StoredKey, actor: str) -> None:
-        await self._writer.run(lambda db: _add_key(db, key, actor))
+    async def add_key(self, key: StoredKey, actor: str, *, first: bool = False) -> bool:
+        return await self.write(lambda db: _add_key(db, key, actor, first))
 
     async def key_by_sha256(self, sha256: bytes) -> Key | None:
-        return await self._read(lambda db: _key_by_sha256(db, sha256))
+        return await self.read(lambda db: _key_by_sha256(db, sha256))
 
     async def keys(self, tenant: str, include_revoked: bool) -> list[Key]:
-        return await self._read(lambda db: _keys(db, tenant, include_revoked))
+        return await self.read(lambda db: _keys(db, tenant, include_revoked))
 
     async def revoke_key(self, key_id: str, actor: str, now_ns: int) -> StoredKey | None:
-        return await self._writer.run(lambda db: _revoke_key(db, key_id, actor, now_ns))
+        return await self.write(lambda db: _revoke_key(db, key_id, actor, now_ns))
 
     async def claim_operation(self, wanted: Operation, now_ns: int) -> Granted | Answered | Busy:
-        return await self._writer.run(lambda db: _claim(db, wanted, now_ns))
+        return await self.write(lambda db: _claim(db, wanted, now_ns))
 
     async def end_operation(
         self, key_id: str, operation_id: str, owner: str, answer: bytes | None, now_ns: int
     ) -> None:
-        await self._writer.run(lambda db: _end(db, key_id, operation_id, owner, answer, now_ns))
+        await self.write(lambda db: _end(db, key_id, operation_id, owner, answer, now_ns))
 
     async def forget_operations(self, now_ns: int) -> int:
-        return await self._writer.run(
+        return await self.write(
             lambda db: db.execute("DELETE FROM operations WHERE expires_ns <= ?", (now_ns,)).rowcount
         )
 
     async def put_policy(self, policy: PolicyRecord, action: str, actor: str, now_ns: int, *, new: bool) -> bool:
-        return await self._writer.run(lambda db: _put_policy(db, policy, action, actor, now_ns, new))
+        return await self.write(lambda db: _put_policy(db, policy, action, actor, now_ns, new))
 
     async def delete_policy(self, kind: str, policy_id: str, actor: str, now_ns: int) -> PolicyRecord | None:
-        return await self._writer.run(lambda db: _delete_policy(db, kind, policy_id, actor, now_ns))
+        return await self.write(lambda db: _delete_policy(db, kind, policy_id, actor, now_ns))
 
     async def policies(self, kind: str, tenant: str | None = None) -> list[PolicyRecord]:
-        return await self._read(lambda db: _policies(db, kind, tenant))
+        return await self.read(lambda db: _policies(db, kind, tenant))
 
     async def policy(self, kind: str, policy_id: str) -> PolicyRecord | None:
-        return await self._read(lambda db: _policy(db, kind, policy_id))
+        return await self.read(lambda db: _policy(db, kind, policy_id))
 
     async def change_account(self, account_id: str, change: Callable[[Account | None], tuple[Account | None, T]]) -> T:
-        return await self._writer.run(lambda db: _change_account(db, account_id, change))
+        return await self.write(lambda db: _change_account(db, account_id, change))
 
     async def accounts(self, ceilings: Sequence[str] | None = None) -> list[Account]:
-        return await self._read(lambda db: _accounts(db, ceilings))
+        return await self.read(lambda db: _accounts(db, ceilings))
 
     async def forget_accounts(self, now_ns: int) -> int:
         forget = "DELETE FROM accounts WHERE forget_ns > 0 AND forget_ns <= ?"
-        return await self._writer.run(lambda db: db.execute(forget, (now_ns,)).rowcount)
+        return await self.write(lambda db: db.execute(forget, (now_ns,)).rowcount)
 
     async def lease_spend(self, lease_id: str) -> int:
-        return await self._read(lambda db: _held_spend(db, "lease_id", lease_id))
+        return await self.read(lambda db: _held_spend(db, "lease_id", lease_id))
 
-    async def account_spend(self, account_id: str) -> int:
-        return await self._read(lambda db: _held_spend(db, "account", account_id))
+    async def account_spend(self, account_id: str, besides: Sequence[str] = ()) -> int:
+        return await self.read(lambda db: _held_spend(db, "account", account_id, besides))
 
     async def settled(self, attempt_ids: Sequence[str]) -> dict[str, int]:
-        return await self._read(lambda db: _settled(db, list(attempt_ids)))
+        return await self.read(lambda db: _settled(db, list(attempt_ids)))
+
+    @property
+    def shared(self) -> bool:
+        return False
+
+    async def changes(self) -> AsyncIterator[Sequence[Change] | None]:
+        none: tuple[Sequence[Change], ...] = ()
+        for changes in none:
+            yield changes
+
+    async def ask_back(self, account_id: str) -> None:
+        """There is no other process."""
+
+    async def tidy(self, now_ns: int) -> None:
+        """Each step is a transaction, which leaves nothing to finish."""
 
     async def close(self) -> None:
         await asyncio.to_thread(self._writer.stop)
@@ -333,7 +320,12 @@ class SqliteStore:
             db.close()
         os.close(self._lock)
 
-    async def _read(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Runs `work` in a transaction, and returns when that is on disk."""
+        return await self._writer.run(work)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Runs `work` beside the writer."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, lambda: work(self._local.db))
 
     def _open_reader(self, path: Path) -> None:
@@ -457,9 +449,9 @@ def _record(db: Connection, records: Iterable[JournalRecord], now_ns: int) -> No
 
 def _abandon(db: Connection, before_ns: int, now_ns: int) -> int:
     rows = db.execute(
-        f"{_SELECT} WHERE state = {ENTRY_STATE_PENDING} AND created_ns < ? LIMIT {_SWEEP}", (before_ns,)
+        f"{SELECT} WHERE state = {ENTRY_STATE_PENDING} AND created_ns < ? LIMIT {_SWEEP}", (before_ns,)
     ).fetchall()
-    attempts = [_line_of(row).attempt for row in rows]
+    attempts = [line_of_row(row).attempt for row in rows]
     _write(db, {attempt.id: replace(attempt, abandoned=True) for attempt in attempts}, now_ns)
     return len(rows)
 
@@ -470,64 +462,43 @@ def _write(db: Connection, told: dict[str, Attempt], now_ns: int) -> None:
     rows: list[tuple[Any, ...]] = []
     corrections: list[tuple[Any, ...]] = []
     holds: list[tuple[str, str, str, int]] = []
-    sums: dict[_Account, Amounts] = {}
+    sums: defaultdict[SumsKey, Amounts] = defaultdict(Amounts)
     states: Counter[int] = Counter()
     for attempt in told.values():
         before = standing.get(attempt.id)
         merged = ledger.merge(before.attempt, attempt) if before else attempt
         if before and merged == before.attempt:
             continue
-        after = _line(merged)
-        rows.append(_row(after))
+        after = line_of(merged)
+        rows.append(row_of(after))
         if merged.context and (before is None or merged.context != before.attempt.context):
-            holds += [(hold.lease_id, attempt.id, hold.account, hold.held_nanos) for hold in _holds(merged.context)]
+            holds += [
+                (hold.lease_id, attempt.id, hold.account, hold.held_nanos) for hold in lines.holds(merged.context)
+            ]
         if before:
-            _add(sums, before.account, before.amounts, -1)
-            if before.state != ENTRY_STATE_PENDING and (before.state, before.amounts.cost_nanos) != (
-                after.state,
-                after.amounts.cost_nanos,
-            ):
-                delta = after.amounts.cost_nanos - before.amounts.cost_nanos
-                corrections.append((attempt.id, now_ns, before.state, after.state, delta))
-        _add(sums, after.account, after.amounts, 1)
+            sums[before.account] = added(sums[before.account], before.amounts, -1)
+        if noted := lines.correction(before, after, now_ns):
+            corrections.append((attempt.id, now_ns, noted.from_state, noted.to_state, noted.delta_nanos))
+        sums[after.account] = added(sums[after.account], after.amounts)
         if before is None or before.state != after.state:
             states[after.state] += 1
-    db.executemany(_UPSERT, rows)
+    db.executemany(UPSERT, rows)
     db.executemany("INSERT OR IGNORE INTO holds VALUES (?, ?, ?, ?)", holds)
     db.executemany("INSERT INTO corrections VALUES (?, ?, ?, ?, ?)", corrections)
-    db.executemany(_ADD_TO_SUMS, ((*account, *amounts) for account, amounts in sums.items() if any(amounts)))
+    db.executemany(ADD_TO_SUMS, ((*account, *amounts) for account, amounts in sums.items() if any(amounts)))
     for state, count in states.items():
         name = EntryState.Name(state).removeprefix("ENTRY_STATE_").lower()
         metrics.LEDGER_ENTRIES.labels(name).inc(count)
 
 
-def _add(sums: dict[_Account, Amounts], account: _Account, amounts: Amounts, sign: int) -> None:
-    known = sums.get(account, Amounts())
-    sums[account] = Amounts(*(one + sign * other for one, other in zip(known, amounts, strict=True)))
-
-
-def _lines(db: Connection, ids: list[str]) -> Iterator[_Line]:
+def _lines(db: Connection, ids: list[str]) -> Iterator[Line]:
     for start in range(0, len(ids), _PARAMETERS):
         some = ids[start : start + _PARAMETERS]
-        yield from map(_line_of, db.execute(f"{_SELECT} WHERE attempt_id IN ({', '.join('?' * len(some))})", some))
+        yield from map(line_of_row, db.execute(f"{SELECT} WHERE attempt_id IN ({', '.join('?' * len(some))})", some))
 
 
-def _line(attempt: Attempt) -> _Line:
-    entry = ledger.entry(attempt)
-    who = entry.principal
-    return _Line(
-        attempt,
-        attempt.created_ns,
-        entry.state,
-        who.tenant,
-        who.user,
-        who.key_id,
-        entry.request_id,
-        ledger.amounts(entry),
-    )
-
-
-def _row(line: _Line) -> tuple[Any, ...]:
+def row_of(line: Line) -> tuple[Any, ...]:
+    """A line as a row of entries."""
     attempt = line.attempt
     return (
         *(attempt.id, attempt.seen_ns, attempt.announced_ns, attempt.estimated_input_tokens, attempt.context),
@@ -545,7 +516,8 @@ def _row(line: _Line) -> tuple[Any, ...]:
     )
 
 
-def _line_of(row: tuple[Any, ...]) -> _Line:
+def line_of_row(row: tuple[Any, ...]) -> Line:
+    """The line of a row of entries."""
     attempt = Attempt(
         id=row[0],
         seen_ns=row[1],
@@ -560,7 +532,7 @@ def _line_of(row: tuple[Any, ...]) -> _Line:
         billed=row[13],
     )
     created_ns, state, tenant, user, key_id, request_id = row[14:20]
-    return _Line(attempt, created_ns, state, tenant, user, key_id, request_id, Amounts(*row[20:]))
+    return Line(attempt, created_ns, state, tenant, user, key_id, request_id, Amounts(*row[20:]))
 
 
 def _spend(db: Connection, query: SpendQuery) -> list[Spend]:
@@ -631,8 +603,8 @@ def _entries(db: Connection, query: EntryQuery) -> list[Entry]:
         conditions.append("(created_ns, attempt_id) < (?, ?)")
         values += query.after
     where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
-    select = f"{_SELECT} {where}ORDER BY created_ns DESC, attempt_id DESC LIMIT ?"
-    return [ledger.entry(_line_of(row).attempt) for row in db.execute(select, (*values, query.limit))]
+    select = f"{SELECT} {where}ORDER BY created_ns DESC, attempt_id DESC LIMIT ?"
+    return [ledger.entry(line_of_row(row).attempt) for row in db.execute(select, (*values, query.limit))]
 
 
 def _audit(db: Connection, auditor: Auditor) -> None:
@@ -643,28 +615,31 @@ def _audit(db: Connection, auditor: Auditor) -> None:
             "SELECT attempt_id, from_state, to_state, delta_nanos FROM corrections ORDER BY rowid"
         ):
             corrections[attempt_id].append(Correction(*correction))
-        for line in map(_line_of, db.execute(f"{_SELECT} ORDER BY attempt_id")):
+        for line in map(line_of_row, db.execute(f"{SELECT} ORDER BY attempt_id")):
             auditor.entry(line.attempt, line.state, line.account, line.amounts, corrections.pop(line.attempt.id, []))
         for attempt_id in corrections:
             auditor.orphan_correction(attempt_id)
         for row in db.execute(f"SELECT hour, tenant, user, key_id, model, provider, {', '.join(_AMOUNTS)} FROM sums"):  # noqa: S608
-            auditor.sum(_Account(*row[:6]), Amounts(*row[6:]))
+            auditor.sum(SumsKey(*row[:6]), Amounts(*row[6:]))
         (auditor.counts["rejected"],) = db.execute("SELECT COUNT(*) FROM rejected").fetchone()
     finally:
         db.execute("ROLLBACK")
 
 
-def _add_key(db: Connection, stored: StoredKey, actor: str) -> None:
+def _add_key(db: Connection, stored: StoredKey, actor: str, first: bool) -> bool:
+    if first and db.execute("SELECT 1 FROM keys").fetchone():
+        return False
     key = stored.key
     created_ns = key.create_time.ToNanoseconds()
     row = (key.id, stored.sha256, key.tenant, created_ns, key.SerializeToString())
     db.execute("INSERT INTO keys (id, sha256, tenant, created_ns, key) VALUES (?, ?, ?, ?, ?)", row)
     db.execute("INSERT INTO audit VALUES (?, ?, 'create_key', ?)", (created_ns, actor, key.id))
+    return True
 
 
 def _key_by_sha256(db: Connection, sha256: bytes) -> Key | None:
     row = db.execute("SELECT key, revoked_ns FROM keys WHERE sha256 = ? AND revoked_ns IS NULL", (sha256,)).fetchone()
-    return _key(*row) if row else None
+    return key_of(*row) if row else None
 
 
 def _keys(db: Connection, tenant: str, include_revoked: bool) -> list[Key]:
@@ -673,7 +648,7 @@ def _keys(db: Connection, tenant: str, include_revoked: bool) -> list[Key]:
         "ORDER BY created_ns DESC, id DESC",
         (tenant, include_revoked),
     )
-    return [_key(*row) for row in rows]
+    return [key_of(*row) for row in rows]
 
 
 def _revoke_key(db: Connection, key_id: str, actor: str, now_ns: int) -> StoredKey | None:
@@ -685,10 +660,11 @@ def _revoke_key(db: Connection, key_id: str, actor: str, now_ns: int) -> StoredK
         revoked_ns = now_ns
         db.execute("UPDATE keys SET revoked_ns = ? WHERE id = ?", (now_ns, key_id))
         db.execute("INSERT INTO audit VALUES (?, ?, 'revoke_key', ?)", (now_ns, actor, key_id))
-    return StoredKey(_key(key, revoked_ns), sha256)
+    return StoredKey(key_of(key, revoked_ns), sha256)
 
 
-def _key(serialized: bytes, revoked_ns: int | None) -> Key:
+def key_of(serialized: bytes, revoked_ns: int | None) -> Key:
+    """The key of a row."""
     key = Key.FromString(serialized)
     if revoked_ns is not None:
         key.revoke_time.FromNanoseconds(revoked_ns)
@@ -698,7 +674,7 @@ def _key(serialized: bytes, revoked_ns: int | None) -> Key:
 def _claim(db: Connection, wanted: Operation, now_ns: int) -> Granted | Answered | Busy:
     verdict = operations.claim(_operation(db, wanted.key_id, wanted.operation_id), wanted, now_ns)
     if isinstance(verdict, Granted):
-        _keep_operation(db, verdict.operation)
+        keep_operation(db, verdict.operation)
     return verdict
 
 
@@ -708,7 +684,7 @@ def _end(db: Connection, key_id: str, operation_id: str, owner: str, answer: byt
     if ended is None:
         db.execute("DELETE FROM operations WHERE key_id = ? AND operation_id = ?", (key_id, operation_id))
     elif ended != standing:
-        _keep_operation(db, ended)
+        keep_operation(db, ended)
 
 
 def _operation(db: Connection, key_id: str, operation_id: str) -> Operation | None:
@@ -729,13 +705,10 @@ def _operation(db: Connection, key_id: str, operation_id: str) -> Operation | No
     )
 
 
-def _keep_operation(db: Connection, each: Operation) -> None:
+def keep_operation(db: Connection, each: Operation) -> None:
+    """Writes an operation, in place of what stands."""
     row = (each.key_id, each.operation_id, each.body_sha256, each.owner, each.expires_ns, each.answer)
     db.execute("INSERT OR REPLACE INTO operations VALUES (?, ?, ?, ?, ?, ?)", row)
-
-
-def _holds(context: bytes) -> Iterable[LeaseHold]:
-    return BillingContext.FromString(context).holds
 
 
 def _put_policy(db: Connection, policy: PolicyRecord, action: str, actor: str, now_ns: int, new: bool) -> bool:
@@ -791,12 +764,13 @@ def _accounts(db: Connection, ceilings: Sequence[str] | None) -> list[Account]:
     return [Account.from_document(json.loads(document)) for (document,) in rows]
 
 
-def _held_spend(db: Connection, column: str, value: str) -> int:
+def _held_spend(db: Connection, column: str, value: str, besides: Sequence[str] = ()) -> int:
     select = (
         f"SELECT SUM(CASE state WHEN {ENTRY_STATE_PENDING} THEN held_nanos ELSE cost_nanos END) "  # noqa: S608
-        f"FROM holds JOIN entries USING (attempt_id) WHERE holds.{column} = ?"
+        f"FROM holds JOIN entries USING (attempt_id) WHERE holds.{column} = ?1 "
+        "AND lease_id NOT IN (SELECT value FROM json_each(?2))"
     )
-    (spent,) = db.execute(select, (value,)).fetchone()
+    (spent,) = db.execute(select, (value, json.dumps(list(besides)))).fetchone()
     return spent or 0
 
 

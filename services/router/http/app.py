@@ -18,7 +18,7 @@ from modelmuxer.chat.v1.chat_pb2 import ChatRequest
 from services.router.call import Call
 from services.router.engine import Engine
 from services.router.headers import cost_headers, decision_headers, embedding_headers
-from services.router.http import embeddings, models
+from services.router.http import caching, embeddings, models
 from services.router.http.anthropic import AnthropicFace
 from services.router.http.face import EventStream, Face
 from services.router.http.fields import boolean, mapping, parse_json, string
@@ -106,19 +106,20 @@ class HttpFaces:
                 return await self._stream(request, face, call, reading.chat, reading.stream)
             response = await self._engine.chat(call, reading.chat)
             headers = decision_headers(response.started) + cost_headers(response.completed)
-            return self._json(face.render(response), headers=headers)
+            return self._json(face.render(response), headers=headers + caching.answer_headers(response))
 
         return handle
 
     async def _stream(
         self, request: web.Request, face: Face, call: Call, chat: ChatRequest, encoder: EventStream
     ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         async with aclosing(self._engine.stream_chat(call, chat)) as events:
             try:
                 async for event in events:
                     if not response.prepared:
                         response.headers.extend(decision_headers(event.started))
+                        response.headers.extend(caching.stream_headers(event.started.cache))
                         response.headers["x-request-id"] = call.request_id
                         await response.prepare(request)
                     if frames := encoder.encode(event):
@@ -159,14 +160,14 @@ class HttpFaces:
     async def _list_models(self, request: web.Request) -> web.StreamResponse:
         listed = [m for m in (await self._engine.list_models(await self._call(request))).models if m.available]
         if "anthropic-version" in request.headers:
-            return self._json(models.anthropic_page(listed, request.query))
-        return self._json(models.openai_list(listed))
+            return self._list(request, models.anthropic_page(listed, request.query))
+        return self._list(request, models.openai_list(listed))
 
     async def _get_model(self, request: web.Request) -> web.StreamResponse:
         listed = (await self._engine.list_models(await self._call(request))).models
         model = models.find(listed, request.match_info["id"])
         as_object = models.anthropic_model if "anthropic-version" in request.headers else models.openai_model
-        return self._json(as_object(model))
+        return self._list(request, as_object(model))
 
     async def _healthz(self, _request: web.Request) -> web.StreamResponse:
         if self.draining:
@@ -185,6 +186,13 @@ class HttpFaces:
             run_id=request.headers.get("x-run-id", ""),
             operation_id=request.headers.get("Idempotency-Key", request.headers.get("x-operation-id", "")),
         )
+
+    def _list(self, request: web.Request, body: object) -> web.Response:
+        """A body that the caller may have already."""
+        headers = caching.list_headers(orjson.dumps(body), f"{caching.VARY}, anthropic-version")
+        if caching.unchanged(request.headers, dict(headers)["ETag"]):
+            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+        return self._json(body, headers=headers)
 
     def _json(self, body: object, *, status: int = 200, headers: list[tuple[str, str]] | None = None) -> web.Response:
         raw = orjson.dumps(body)

@@ -7,6 +7,8 @@ from modelmuxer.chat.v1 import chat_pb2 as chat
 from services.router.http.face import Headers
 from services.router.http.fields import malformed
 
+MAX_DIGITS = 10  # RFC 9111, 1.2.2: more seconds than fit 31 bits are as good as for ever
+
 
 def read_cache_control(headers: Headers, control: chat.CacheControl) -> None:
     """Reads a request's Cache-Control (RFC 9111, 5.2.1); unknown directives are ignored.
@@ -29,9 +31,16 @@ def read_cache_control(headers: Headers, control: chat.CacheControl) -> None:
             case "exact":
                 control.semantic = False
             case "max-age":
-                if not value.strip('"').isdecimal():
-                    raise malformed("Cache-Control", "must give max-age in whole seconds")
-                control.max_age.seconds = int(value.strip('"'))
+                control.max_age.seconds = _seconds(name, value)
+            case "stale-while-revalidate":  # RFC 5861 has it in answers; here a caller says what they would take
+                control.stale_while_revalidate.seconds = _seconds(name, value)
+
+
+def _seconds(directive: str, value: str) -> int:
+    digits = value.strip('"')
+    if not digits.isdecimal() or len(digits) > MAX_DIGITS:
+        raise malformed("Cache-Control", f"must give {directive} in whole seconds")
+    return int(digits)
 
 
 def _share(value: str, name: str) -> float:

@@ -14,6 +14,7 @@ from tests.stores.cache.stores import KEYRING, LARGEST_BYTES, key, memory_store,
 from tests.tools import requires_tool
 
 IN_REDIS = [pytest.param(kind, marks=requires_tool("redis-server")) for kind in ("server", "cluster", "watched")]
+MANY = 600
 TENANTS = ["acme", "", "a:b", "{acme}", "*", "a%3Ab", "ä", "acme ", "answer:acme"]
 ABOUT = About(
     alias="fast", model="openai/gpt-4o-mini", tags=("team=search", "doc=7"), cost_nanos=1234, note=b"\x00\xff"
@@ -207,9 +208,10 @@ async def test_it_says_what_it_holds(store: Store) -> None:
 
 
 async def test_many_at_once_get_each_its_own(store: Store) -> None:
-    await asyncio.gather(*(store.put(key(number), b"%d" % number, 60) for number in range(200)))
-    found = await asyncio.gather(*(store.get(key(number)) for number in range(200)))
-    assert [each.value if each else None for each in found] == [b"%d" % number for number in range(200)]
+    kept = await asyncio.gather(*(store.put(key(number), b"%d" % number, 60) for number in range(MANY)))
+    assert all(kept)
+    found = await asyncio.gather(*(store.get(key(number)) for number in range(MANY)))
+    assert [each.value if each else None for each in found] == [b"%d" % number for number in range(MANY)]
 
 
 async def test_a_caller_who_leaves_takes_nobodys_answer_along(store: Store) -> None:

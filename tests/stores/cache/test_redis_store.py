@@ -88,6 +88,7 @@ async def test_what_is_damaged_or_older_is_missed_and_deleted(
     assert await store.get(key(1)) is not None
 
 
+@settings(deadline=None)
 @given(
     value=st.binary(max_size=3000),
     note=st.binary(max_size=50),

@@ -1,6 +1,6 @@
 """A server of MongoDB's protocol for tests, since no mongod is to be had from a package registry: PostgreSQL with
-Microsoft's DocumentDB engine (Debian's packages, unpacked) behind FerretDB (a Go module). `build` makes it, into a folder
-that can be moved; `tests.tools.mongodb.server` starts instances of it.
+the DocumentDB engine (Debian's packages, unpacked) behind FerretDB (a Go module). `build` makes it, in a folder that
+can be moved; `tests.tools.mongodb.server` starts instances of it.
 """
 
 import os

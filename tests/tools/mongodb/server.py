@@ -3,6 +3,7 @@ stopped and started again with what it had kept."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -156,10 +157,8 @@ def until_serving(cluster: Cluster, sockets: Path, process: subprocess.Popen[Any
 
 
 def _send(process: psutil.Process, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(number)
-    except psutil.NoSuchProcess:
-        pass
 
 
 def _die_with_parent() -> None:

@@ -120,6 +120,15 @@ def test_openais_usage_is_read_by_bucket_and_model_over_all_keys(tmp_path: Path)
     assert read(written(tmp_path, openai_page(*results))) == {bucket: {"input_tokens": 2000, "output_tokens": 1000}}
 
 
+def test_of_an_export_only_the_keys_that_the_mesh_uses_are_compared(tmp_path: Path) -> None:
+    usage = {"input_tokens": 10, "output_tokens": 5, "model": "gpt-4o-mini"}
+    page = openai_page({**usage, "api_key_id": "key_mesh"}, {**usage, "api_key_id": "key_of_a_notebook"})
+    bucket = Bucket(DAY["start_time"], DAY["end_time"], "openai", "gpt-4o-mini")
+    assert read(written(tmp_path, page), ("key_mesh",)) == {bucket: {"input_tokens": 10, "output_tokens": 5}}
+    with pytest.raises(BillError, match="grouped by api_key_id"):
+        read(written(tmp_path, openai_page(usage)), ("key_mesh",))
+
+
 def test_openais_costs_are_read_to_the_nano_dollar(tmp_path: Path) -> None:
     amounts = [{"value": 0.06, "currency": "usd"}, {"value": "0.000000001", "currency": "usd"}]
     results = [{"object": "organization.costs.result", "amount": amount, "line_item": None} for amount in amounts]

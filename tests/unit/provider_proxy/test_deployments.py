@@ -88,3 +88,14 @@ def test_figures_of_deployments_that_are_gone_go_too() -> None:
     statistics.of("kept").calls = 5
     statistics.keep_only(["kept"])
     assert [statistics.of(name).calls for name in ("idle", "running", "kept")] == [0, 1, 5]
+
+
+def test_an_answer_in_one_piece_that_is_left_early_is_estimated_by_what_such_answers_come_to() -> None:
+    figures = Figures()
+    assert figures.unseen_tokens(5.0) == 0
+    figures.succeeded(0.5, output_tokens=1000, output_s=1.0)
+    assert figures.unseen_tokens(5.0) == 0  # streams say nothing of it
+    figures.succeeded(None, output_tokens=40, output_s=2.0)
+    assert figures.unseen_tokens(0.4) == 0  # nothing can have been generated
+    assert figures.unseen_tokens(1.0) == 20
+    assert figures.unseen_tokens(60.0) == 40

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from modelmuxer.accounting.v1.accounting_pb2 import Principal
 from modelmuxer.chat.v1.chat_pb2 import Block, CacheControl, ChatRequest
 from modelmuxer.chat.v1.chat_pb2 import Message as Turn
 
-from services.router.cache_key import answer_digest, body_digest
+from services.router.cache_key import answer_digest, body_digest, scope
+from shared.catalogue import CacheScope
 
 words = st.text(max_size=6)
 json_values = st.recursive(
@@ -54,7 +59,7 @@ def build(fields: dict[str, Any]) -> ChatRequest:
 
 
 def digest(chat: ChatRequest, **others: Any) -> bytes:
-    given = {"tenant": "t", "asked": "openai/a", "allowed_models": (), "max_output_tokens": None}
+    given = {"within": ("tenant", "t"), "asked": "openai/a", "allowed_models": (), "max_output_tokens": None}
     return answer_digest(chat, **{**given, **others})
 
 
@@ -94,6 +99,86 @@ def test_a_change_of_any_one_field_changes_the_key(fields: dict[str, Any], name:
     assert (digest(before) == digest(after)) == (before == after)
 
 
+APART = {"model", "max_output_tokens", "cache", "tags", "end_user"}
+Path = tuple[Any, ...]
+"""Field descriptors, whose stubs are behind the library."""
+
+
+def leaves(descriptor: Any, path: Path = ()) -> Iterator[Path]:
+    """Every field that bears a value, at every depth; a message that is inside itself is entered once."""
+    for field in descriptor.fields:
+        if not path and field.name in APART:
+            continue
+        if field.message_type is None or not field.message_type.fields:
+            yield (*path, field)
+        elif all(field.message_type != each.message_type for each in path):
+            yield from leaves(field.message_type, (*path, field))
+
+
+def with_leaf(path: Path, other: bool) -> ChatRequest:
+    """A chat that has one value, one of two."""
+    chat = ChatRequest()
+    place: Any = chat
+    steps = iter(path[:-1])
+    for field in steps:
+        inside = getattr(place, field.name)
+        if field.message_type.GetOptions().map_entry:
+            value = field.message_type.fields_by_name["value"]
+            key = "b" if other and path[-1].name == "key" else "a"
+            if value.message_type is None:
+                inside[key] = _value(value, other and path[-1].name == "value")
+                return chat
+            place = inside[key]
+            if next(steps, None) is None:  # the key itself is the leaf
+                return chat
+        elif field.is_repeated:
+            place = inside.add()
+        else:
+            place = inside
+            place.SetInParent()
+    leaf = path[-1]
+    if leaf.message_type is not None or (leaf.enum_type is not None and len(leaf.enum_type.values) == 1):
+        if other and leaf.message_type is not None:
+            getattr(place, leaf.name).SetInParent()
+        elif other:
+            setattr(place, leaf.name, 0)
+    elif leaf.is_repeated:
+        getattr(place, leaf.name).append(_value(leaf, other))
+    else:
+        setattr(place, leaf.name, _value(leaf, other))
+    return chat
+
+
+def _value(field: Any, other: bool) -> Any:
+    match field.cpp_type:
+        case FieldDescriptor.CPPTYPE_STRING:
+            text = "b" if other else "a"
+            return text.encode() if field.type == FieldDescriptor.TYPE_BYTES else text
+        case FieldDescriptor.CPPTYPE_BOOL:
+            return other
+        case FieldDescriptor.CPPTYPE_ENUM:
+            return field.enum_type.values[-1 if other else 0].number
+        case FieldDescriptor.CPPTYPE_DOUBLE | FieldDescriptor.CPPTYPE_FLOAT:
+            return 0.5 if other else 0.25
+        case _:
+            return 2 if other else 1
+
+
+PATHS = {".".join(field.name for field in path): path for path in leaves(ChatRequest.DESCRIPTOR)}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_every_field_at_every_depth_is_part_of_the_key(name: str) -> None:
+    one, other = with_leaf(PATHS[name], False), with_leaf(PATHS[name], True)
+    assert one != other
+    assert digest(one) != digest(other)
+
+
+def test_the_fields_that_are_gone_through_are_all_that_there_are() -> None:
+    assert len(PATHS) > 80
+    assert {name.partition(".")[0] for name in PATHS} == {f.name for f in ChatRequest.DESCRIPTOR.fields} - APART
+
+
 @given(chats)
 def test_the_order_of_map_keys_does_not_matter(fields: dict[str, Any]) -> None:
     chat = build(fields)
@@ -111,7 +196,40 @@ def test_a_key_survives_the_wire(fields: dict[str, Any]) -> None:
 def test_tenants_and_models_never_meet(tenant: str, other_tenant: str, asked: str, other_asked: str) -> None:
     chat = ChatRequest()
     same = (tenant, asked) == (other_tenant, other_asked)
-    assert (digest(chat, tenant=tenant, asked=asked) == digest(chat, tenant=other_tenant, asked=other_asked)) == same
+    one, other = ("tenant", tenant), ("tenant", other_tenant)
+    assert (digest(chat, within=one, asked=asked) == digest(chat, within=other, asked=other_asked)) == same
+
+
+WIDTHS = st.sampled_from(["tenant", "user", "key"])
+CALLERS = st.tuples(
+    st.builds(Principal, tenant=words, user=words, key_id=st.text(min_size=1, max_size=6)), words, WIDTHS
+)
+
+
+def may_share(one: tuple[Principal, str, str], other: tuple[Principal, str, str]) -> bool:
+    """Whether the answer of one caller may be given to the other."""
+    (first, first_user, width), (second, second_user, other_width) = one, other
+    if width != other_width or first.tenant != second.tenant:
+        return False
+    if width == "tenant":
+        return True
+    if width == "user" and first.user:
+        return first.user == second.user and first_user == second_user
+    return (width == "key" or not second.user) and first.key_id == second.key_id and first_user == second_user
+
+
+@settings(deadline=None)
+@given(CALLERS, CALLERS, st.booleans())
+def test_the_scope_is_a_wall(
+    one: tuple[Principal, str, CacheScope], other: tuple[Principal, str, CacheScope], alike: bool
+) -> None:
+    if alike:  # two that differ little are what random ones seldom are
+        other = (one[0], *other[1:])
+    chat = ChatRequest()
+    first, second = (digest(chat, within=scope(width, who, user)) for who, user, width in (one, other))
+    assert may_share(one, other) or first != second
+    if one == other:
+        assert first == second
 
 
 @given(st.lists(words, max_size=3), st.lists(words, max_size=3))

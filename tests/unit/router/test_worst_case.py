@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import wave
 from datetime import UTC, datetime
 
 import pytest
@@ -128,3 +130,41 @@ def test_tools_that_the_provider_runs_are_priced_or_refused() -> None:
     assert worst_case(request, model(price), 10).nanos == 3 * CONTEXT + 20_000_000
     request.tools[0].opaque.json = json.dumps({"type": "bash_20250124", "name": "bash"}).encode()
     assert worst_case(request, model(), 10).input_tokens < CONTEXT
+
+
+def test_a_recording_of_plain_samples_is_as_long_as_it_is_and_any_other_fills_the_context() -> None:
+    written = io.BytesIO()
+    with wave.open(written, "wb") as recording:
+        recording.setnchannels(1)
+        recording.setsampwidth(2)
+        recording.setframerate(8000)
+        recording.writeframes(bytes(2 * 8000 * 10))
+    request = chat()
+    media = request.messages[0].content.add().audio.media
+    media.data, media.media_type = written.getvalue(), "audio/wav"
+    plain = worst_case(chat(), model(), 10).input_tokens
+    assert 10 * 32 <= worst_case(request, model(), 10).input_tokens - plain <= 12 * 32 + 16
+    media.data = b"fLaC" + bytes(1000)  # hours of silence, perhaps
+    assert worst_case(request, model(), 10).input_tokens == CONTEXT
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["max_tokens", "n", "tools", "messages", "web_search_options", "mcp_servers", "prediction", "speed", "new"],
+)
+def test_options_that_may_change_what_a_call_costs_have_no_bound(option: str) -> None:
+    request = chat()
+    request.provider_options.update({"temperature": 0.5, "user": "ann"})
+    worst_case(request, model(), 10)
+    request.provider_options.update({option: 1})
+    with pytest.raises(Unbounded, match=option):
+        worst_case(request, model(), 10)
+
+
+def test_options_within_a_group_are_looked_at_too() -> None:
+    request = chat()
+    request.provider_options.update({"generationConfig": {"topK": 3}})
+    worst_case(request, model(), 10)
+    request.provider_options.update({"generationConfig": {"maxOutputTokens": 3}})
+    with pytest.raises(Unbounded, match="maxOutputTokens"):
+        worst_case(request, model(), 10)

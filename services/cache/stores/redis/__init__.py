@@ -70,6 +70,7 @@ class RedisStore:
         self._keyring = keyring
         self._clock = clock
         self._fences: OrderedDict[str, Fences] = OrderedDict()
+        self._births: dict[str, asyncio.Task[Fences | None]] = {}
         self._renewed: dict[str, float] = {}
         self._quoted = lru_cache(_MOST_TENANTS)(lambda tenant: quote(tenant, safe=""))
 
@@ -294,6 +295,14 @@ class RedisStore:
         return Seen(own, of_all) if own is not None and of_all is not None else None
 
     async def _born(self, tenant: str) -> Fences | None:
+        """Fences for a tenant that has none. However many answers want them, they are asked for once."""
+        birth = self._births.get(tenant)
+        if birth is None:
+            birth = self._births[tenant] = asyncio.create_task(self._bear(tenant), name="birth of fences")
+            birth.add_done_callback(lambda _: self._births.pop(tenant))
+        return await asyncio.shield(birth)
+
+    async def _bear(self, tenant: str) -> Fences | None:
         name = self._fences_name(tenant)
         server = self._servers.of(name)
         if server is None:

@@ -16,27 +16,24 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from services.cache.stores.redis.health import Health
+from shared.limit import Limit
 from shared.telemetry import metrics
 
 Command = tuple[str | bytes | int, ...]
 Replies = list[Any]
 """One per command; a server's refusal is an exception in its place."""
 
-_OWN_LATENESS = 2.0
-
 
 class _Batch:
-    def __init__(self, begun_s: float) -> None:
+    def __init__(self, timeout_s: float, give_up: Callable[[_Batch], None]) -> None:
         self.commands: dict[Command, int] = {}
         self.waiting: list[tuple[list[int], asyncio.Future[Replies | None]]] = []
-        self.begun_s = begun_s
         self.bytes = 0
         self.late = False
-        self.timer: asyncio.TimerHandle | None = None
+        self.limit = Limit(timeout_s, lambda: give_up(self))
 
     def resolve(self, replies: Replies | None) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
+        self.limit.end()
         for places, future in self.waiting:
             if not future.done():
                 future.set_result(None if replies is None else [replies[place] for place in places])
@@ -84,8 +81,7 @@ class Lane:
             return self._none(future, "resting")
         batch = self._batch
         if batch is None:
-            batch = self._batch = _Batch(self._loop.time())
-            batch.timer = self._loop.call_later(self._timeout_s, self._give_up, batch)
+            batch = self._batch = _Batch(self._timeout_s, self._give_up)
             self._loop.call_soon(self._depart)
         elif len(batch.commands) >= self._most_commands or batch.bytes + size_bytes > self._most_bytes:
             return self._none(future, "busy")
@@ -147,9 +143,7 @@ class Lane:
     def _give_up(self, batch: _Batch) -> None:
         if self._batch is batch:
             self._batch = None  # no connection came free in time: there is no more sense in asking
-        # If it is our own loop that is late, that says nothing of the server.
-        own_lateness = self._loop.time() - batch.begun_s > _OWN_LATENESS * self._timeout_s
-        complaint = "" if own_lateness else f"no answer within {self._timeout_s * 1e3:.0f} ms"
+        complaint = "" if batch.limit.late else f"no answer within {self._timeout_s * 1e3:.0f} ms"
         self._unanswered(batch, "late", complaint)
 
     def _unanswered(self, batch: _Batch, why: str, complaint: str) -> None:

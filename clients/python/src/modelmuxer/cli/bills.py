@@ -63,14 +63,15 @@ Figures = dict[str, int]
 BucketBill = dict[Bucket, Figures]
 
 
-def read(sources: tuple[str, ...]) -> CallBill | BucketBill:
-    """Reads files and URLs that make one bill together. Raises BillError."""
+def read(sources: tuple[str, ...], keys: tuple[str, ...] = ()) -> CallBill | BucketBill:
+    """Reads files and URLs that make one bill together; of exports what was charged to the provider's keys of those
+    ids, if any are named: others may be used beside the mesh. Raises BillError."""
     pages = [page for source in sources for page in _pages(source)]
     try:
         if pages and all("calls" in page for page in pages):
             return _calls(pages)
         if pages and all("data" in page for page in pages):
-            return _buckets(pages)
+            return _buckets(pages, frozenset(keys))
     except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise BillError(f"The bill is not of a form that is known: {error!r}.") from None
     raise BillError("The bill has to be the simulator's, or a usage or cost export of OpenAI's or Anthropic's API.")
@@ -110,10 +111,14 @@ def _calls(pages: list[dict[str, Any]]) -> CallBill:
     return CallBill(charges, int(opened_s * _NANOS_PER_DOLLAR))
 
 
-def _buckets(pages: list[dict[str, Any]]) -> BucketBill:
+def _buckets(pages: list[dict[str, Any]], keys: frozenset[str]) -> BucketBill:
     found: BucketBill = {}
     for bucket in (bucket for page in pages for bucket in page["data"]):
         for result in bucket["results"]:
+            if keys and result.get("api_key_id") is None:
+                raise BillError("The export names no keys; ask the provider for one that is grouped by api_key_id too.")
+            if keys and result["api_key_id"] not in keys:
+                continue
             where, figures = _openai(bucket, result) if "start_time" in bucket else _anthropic(bucket, result)
             known = found.setdefault(where, {})
             for name, value in figures:

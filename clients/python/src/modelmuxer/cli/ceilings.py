@@ -1,4 +1,4 @@
-"""``mux budgets``, ``mux limits``, ``mux tenants``: what may be spent, how fast, and by whom."""
+"""``mux budgets`` and ``mux limits``: what may be spent, and how fast."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from decimal import Decimal, InvalidOperation
 
 import click
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
 from modelmuxer.accounting.v1 import accounting_pb2 as pb
 from modelmuxer.cli.connection import Connection
+from modelmuxer.cli.resources import fields_set, plain, show, word
 from modelmuxer.cli.running import connected, console, dollars, json_option, print_json
 from rich.table import Table
 
 _SCOPES = ("tenant", "team", "user", "key", "run", "tag", "model")
 _PERIODS = ("forever", "hour", "day", "week", "month")
 _MODES = ("hard", "soft", "advisory")
+_THRESHOLD_HELP = "Percent of the limit at which an event is raised; may be repeated. 50, 80 and 100 if left out."
 
 
 class Dollars(click.ParamType[int]):
@@ -49,6 +49,7 @@ def budgets() -> None:
 @click.option("--time-zone", default="", help='Where days, weeks and months begin ("Europe/Berlin"); UTC if left out.')
 @click.option("--mode", type=click.Choice(_MODES), default="hard", show_default=True, help="What happens at the limit.")
 @click.option("--downgrade", is_flag=True, help="Send what does not fit to a cheaper model that does.")
+@click.option("--threshold", "thresholds", type=click.IntRange(1, 1000), multiple=True, help=_THRESHOLD_HELP)
 @click.option("--name", default="", help="A name for people.")
 @json_option
 @connected
@@ -62,6 +63,7 @@ async def create_budget(
     time_zone: str,
     mode: str,
     downgrade: bool,
+    thresholds: tuple[int, ...],
     name: str,
     as_json: bool,
 ) -> None:
@@ -76,11 +78,12 @@ async def create_budget(
         time_zone=time_zone,
         mode=f"BUDGET_MODE_{mode.upper()}",
         on_exceed=pb.ON_EXCEED_DOWNGRADE if downgrade else pb.ON_EXCEED_REFUSE,
+        threshold_percents=sorted(thresholds),
     )
     async with connection.admin() as mesh:
         request = pb.CreateBudgetRequest(budget=budget)
         made = await mesh.admin.CreateBudget(request, metadata=mesh.metadata)
-    _show(made.budget, as_json)
+    show(made.budget, as_json)
 
 
 @budgets.command("list")
@@ -101,11 +104,11 @@ async def list_budgets(connection: Connection, tenant: str, past: bool, as_json:
         budget, standing = each.budget, each.standing
         table.add_row(
             budget.id,
-            _word(pb.CeilingScope.Name(budget.scope)),
+            word(pb.CeilingScope.Name(budget.scope)),
             each.tenant or "(each)",
             each.subject,
-            _word(pb.BudgetPeriod.Name(budget.period)),
-            _word(pb.BudgetMode.Name(budget.mode)),
+            word(pb.BudgetPeriod.Name(budget.period)),
+            word(pb.BudgetMode.Name(budget.mode)),
             *(dollars(nanos) for nanos in (standing.limit, standing.spent, standing.held, standing.leased)),
         )
     console.print(table)
@@ -113,17 +116,42 @@ async def list_budgets(connection: Connection, tenant: str, past: bool, as_json:
 
 @budgets.command("set")
 @click.argument("budget_id")
-@click.argument("limit", type=Dollars())
+@click.argument("limit", type=Dollars(), required=False)
+@click.option("--mode", type=click.Choice(_MODES), help="What happens at the limit.")
+@click.option("--downgrade/--refuse", default=None, help="What to do with calls that do not fit.")
+@click.option("--threshold", "thresholds", type=click.IntRange(1, 1000), multiple=True, help=_THRESHOLD_HELP)
+@click.option("--name", help="A name for people.")
 @json_option
 @connected
-async def set_budget(connection: Connection, budget_id: str, limit: int, as_json: bool) -> None:
-    """Change a budget's limit to LIMIT dollars. What was spent stays spent."""
+async def set_budget(
+    connection: Connection,
+    budget_id: str,
+    limit: int | None,
+    mode: str | None,
+    downgrade: bool | None,
+    thresholds: tuple[int, ...],
+    name: str | None,
+    as_json: bool,
+) -> None:
+    """Change a budget, to LIMIT dollars if one is given. What was spent stays spent."""
+    exceeding = None
+    if downgrade is not None:
+        exceeding = pb.ON_EXCEED_DOWNGRADE if downgrade else pb.ON_EXCEED_REFUSE
+    wanted = {
+        "limit_nanos": limit,
+        "mode": f"BUDGET_MODE_{mode.upper()}" if mode else None,
+        "on_exceed": exceeding,
+        "threshold_percents": sorted(thresholds) or None,
+        "name": name,
+    }
+    changed = {field: value for field, value in wanted.items() if value is not None}
+    if not changed:
+        raise click.UsageError("There is nothing to change: give a limit, or an option.")
+    budget = pb.Budget(id=budget_id, **changed)  # type: ignore[arg-type] # one dictionary of several types
     async with connection.admin() as mesh:
-        request = pb.UpdateBudgetRequest(
-            budget=pb.Budget(id=budget_id, limit_nanos=limit), update_mask=FieldMask(paths=["limit_nanos"])
-        )
-        changed = await mesh.admin.UpdateBudget(request, metadata=mesh.metadata)
-    _show(changed.budget, as_json)
+        request = pb.UpdateBudgetRequest(budget=budget, update_mask=FieldMask(paths=list(changed)))
+        answer = await mesh.admin.UpdateBudget(request, metadata=mesh.metadata)
+    show(answer.budget, as_json)
 
 
 @budgets.command("delete")
@@ -138,15 +166,15 @@ async def delete_budget(connection: Connection, budget_id: str) -> None:
 
 @click.group()
 def limits() -> None:
-    """Make, list and delete rate limits. Needs a key of admin scope."""
+    """Make, list, change and delete rate limits. Needs a key of admin scope."""
 
 
 @limits.command("create")
 @click.option("--scope", type=click.Choice(("tenant", "team", "user", "key", "model")), default="tenant")
 @click.option("--subject", default="", help='Whose: a user, key id, team or model; "*" for each one.')
 @click.option("--tenant", default="", help="The tenant; each one by itself if left out.")
-@click.option("--requests", type=click.IntRange(min=0), help="Calls begun in a minute.")
-@click.option("--tokens", type=click.IntRange(min=0), help="Tokens of calls begun in a minute.")
+@click.option("--requests", type=click.IntRange(min=0), help="Calls begun in any minute.")
+@click.option("--tokens", type=click.IntRange(min=0), help="Tokens of calls begun in any minute.")
 @click.option("--concurrent", type=click.IntRange(min=0), help="Calls under way at once.")
 @json_option
 @connected
@@ -171,7 +199,7 @@ async def create_limit(
     )
     async with connection.admin() as mesh:
         made = await mesh.admin.CreateLimit(pb.CreateLimitRequest(limit=limit), metadata=mesh.metadata)
-    _show(made.limit, as_json)
+    show(made.limit, as_json)
 
 
 @limits.command("list")
@@ -183,19 +211,48 @@ async def list_limits(connection: Connection, tenant: str, as_json: bool) -> Non
     async with connection.admin() as mesh:
         answer = await mesh.admin.ListLimits(pb.ListLimitsRequest(tenant=tenant), metadata=mesh.metadata)
     if as_json:
-        print_json({"limits": [_plain(limit) for limit in answer.limits]})
+        print_json({"limits": [plain(limit) for limit in answer.limits]})
         return
     table = Table("Id", "Scope", "Tenant", "Subject", "Requests/min", "Tokens/min", "At once")
     for limit in answer.limits:
         rates = ("requests_per_minute", "tokens_per_minute", "concurrent_calls")
         table.add_row(
             limit.id,
-            _word(pb.CeilingScope.Name(limit.scope)),
+            word(pb.CeilingScope.Name(limit.scope)),
             limit.tenant or "(each)",
             limit.subject,
-            *(f"{getattr(limit, rate):,}" if rate in _set(limit) else "" for rate in rates),
+            *(f"{getattr(limit, rate):,}" if rate in fields_set(limit) else "" for rate in rates),
         )
     console.print(table)
+
+
+@limits.command("set")
+@click.argument("limit_id")
+@click.option("--requests", type=click.IntRange(min=0), help="Calls begun in any minute.")
+@click.option("--tokens", type=click.IntRange(min=0), help="Tokens of calls begun in any minute.")
+@click.option("--concurrent", type=click.IntRange(min=0), help="Calls under way at once.")
+@json_option
+@connected
+async def set_limit(
+    connection: Connection,
+    limit_id: str,
+    requests: int | None,
+    tokens: int | None,
+    concurrent: int | None,
+    as_json: bool,
+) -> None:
+    """Change rates of a limit; those that are left out stay."""
+    wanted = {"requests_per_minute": requests, "tokens_per_minute": tokens, "concurrent_calls": concurrent}
+    changed = {rate: value for rate, value in wanted.items() if value is not None}
+    if not changed:
+        raise click.UsageError("There is nothing to change: give a rate.")
+    async with connection.admin() as mesh:
+        limit = pb.Limit(
+            id=limit_id, requests_per_minute=requests, tokens_per_minute=tokens, concurrent_calls=concurrent
+        )
+        request = pb.UpdateLimitRequest(limit=limit, update_mask=FieldMask(paths=list(changed)))
+        answer = await mesh.admin.UpdateLimit(request, metadata=mesh.metadata)
+    show(answer.limit, as_json)
 
 
 @limits.command("delete")
@@ -208,66 +265,10 @@ async def delete_limit(connection: Connection, limit_id: str) -> None:
     click.echo(f"{limit_id} is deleted.", err=True)
 
 
-@click.group()
-def tenants() -> None:
-    """Register, list and suspend tenants. Needs a key of admin scope."""
-
-
-@tenants.command("create")
-@click.argument("tenant_id")
-@click.option("--name", default="", help="A name for people.")
-@json_option
-@connected
-async def create_tenant(connection: Connection, tenant_id: str, name: str, as_json: bool) -> None:
-    """Register a tenant."""
-    async with connection.admin() as mesh:
-        request = pb.CreateTenantRequest(tenant=pb.Tenant(id=tenant_id, name=name))
-        made = await mesh.admin.CreateTenant(request, metadata=mesh.metadata)
-    _show(made.tenant, as_json)
-
-
-@tenants.command("list")
-@json_option
-@connected
-async def list_tenants(connection: Connection, as_json: bool) -> None:
-    """List registered tenants."""
-    async with connection.admin() as mesh:
-        answer = await mesh.admin.ListTenants(pb.ListTenantsRequest(), metadata=mesh.metadata)
-    if as_json:
-        print_json({"tenants": [_plain(tenant) for tenant in answer.tenants]})
-        return
-    table = Table("Id", "Name", "Suspended")
-    for tenant in answer.tenants:
-        table.add_row(tenant.id, tenant.name, "yes" if tenant.suspended else "")
-    console.print(table)
-
-
-@tenants.command("suspend")
-@click.argument("tenant_id")
-@click.option("--resume", is_flag=True, help="Take its keys again.")
-@json_option
-@connected
-async def suspend_tenant(connection: Connection, tenant_id: str, resume: bool, as_json: bool) -> None:
-    """Refuse a tenant's keys, at once."""
-    async with connection.admin() as mesh:
-        request = pb.UpdateTenantRequest(
-            tenant=pb.Tenant(id=tenant_id, suspended=not resume), update_mask=FieldMask(paths=["suspended"])
-        )
-        changed = await mesh.admin.UpdateTenant(request, metadata=mesh.metadata)
-    _show(changed.tenant, as_json)
-
-
-def _show(made: pb.Budget | pb.Limit | pb.Tenant, as_json: bool) -> None:
-    if as_json:
-        print_json(_plain(made))
-    else:
-        click.echo(made.id)
-
-
 def _status(each: pb.BudgetStatus) -> dict[str, object]:
     standing = each.standing
     return {
-        **_plain(each.budget),
+        **plain(each.budget),
         "tenant": each.tenant,
         "subject": each.subject,
         "limit_nanos": standing.limit,
@@ -277,24 +278,3 @@ def _status(each: pb.BudgetStatus) -> dict[str, object]:
         "start_time": standing.start_time.ToJsonString() if standing.HasField("start_time") else None,
         "end_time": standing.end_time.ToJsonString() if standing.HasField("end_time") else None,
     }
-
-
-def _plain(message: pb.Budget | pb.Limit | pb.Tenant) -> dict[str, object]:
-    """The fields that are set; whole numbers stay numbers, enums become words."""
-    values: dict[str, object] = MessageToDict(message, preserving_proto_field_name=True)
-    for field, value in message.ListFields():
-        if field.enum_type is not None:
-            values[field.name] = _word(str(values[field.name]))
-        elif isinstance(value, int) and not isinstance(value, bool):
-            values[field.name] = value
-    return values
-
-
-def _word(name: str) -> str:
-    for prefix in ("CEILING_SCOPE_", "BUDGET_PERIOD_", "BUDGET_MODE_", "ON_EXCEED_"):
-        name = name.removeprefix(prefix)
-    return name.lower()
-
-
-def _set(message: Message) -> set[str]:
-    return {field.name for field, _ in message.ListFields()}

@@ -12,6 +12,7 @@ import click
 import grpc
 from modelmuxer.accounting.v1 import accounting_pb2_grpc
 from modelmuxer.client import CallError, Client
+from modelmuxer.router.v1 import router_pb2_grpc
 
 
 @dataclass(frozen=True)
@@ -20,31 +21,53 @@ class Connection:
 
     router: str
     accounting: str
-    api_key: str
+    scaler: str
 
     @classmethod
     def from_environment(cls) -> Connection:
-        """Reads MODELMUXER_{ROUTER_ADDRESS,ACCOUNTING_ADDRESS,API_KEY}; without a key, takes the local mesh's."""
+        """Reads MODELMUXER_{ROUTER,ACCOUNTING,SCALER}_ADDRESS."""
         return cls(
             router=os.environ.get("MODELMUXER_ROUTER_ADDRESS", "127.0.0.1:50051"),
             accounting=os.environ.get("MODELMUXER_ACCOUNTING_ADDRESS", "127.0.0.1:50054"),
-            api_key=_api_key(),
+            scaler=os.environ.get("MODELMUXER_SCALER_ADDRESS", "127.0.0.1:50055"),
         )
+
+    @property
+    def api_key(self) -> str:
+        """MODELMUXER_API_KEY or, without it, the local mesh's key."""
+        return _api_key()
 
     def client(self) -> Client:
         """Opens the router."""
         return Client(self.router, api_key=self.api_key)
 
     @asynccontextmanager
+    async def router_stub(self) -> AsyncIterator[RouterCalls]:
+        """Opens the router, for what the client has no method for."""
+        async with grpc.aio.insecure_channel(self.router) as channel:
+            yield RouterCalls(router_pb2_grpc.RouterServiceStub(channel), self._metadata)
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self.api_key}"),)
+
+    @asynccontextmanager
     async def admin(self) -> AsyncIterator[Admin]:
         """Opens accounting, for keys and reports."""
-        metadata = (("authorization", f"Bearer {self.api_key}"),)
         async with grpc.aio.insecure_channel(self.accounting) as channel:
             yield Admin(
                 accounting_pb2_grpc.AccountingServiceStub(channel),
                 accounting_pb2_grpc.AdminServiceStub(channel),
-                metadata,
+                self._metadata,
             )
+
+
+@dataclass(frozen=True)
+class RouterCalls:
+    """The router's stub, and the metadata that its calls take."""
+
+    stub: router_pb2_grpc.RouterServiceAsyncStub
+    metadata: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -72,8 +95,10 @@ def sentence(error: CallError, connection: Connection) -> str:
     """Returns what to tell a person of a call that failed."""
     if error.code is grpc.StatusCode.UNAVAILABLE and not error.reason:
         return (
-            f"No mesh answers at {connection.router} (accounting: {connection.accounting}). "
-            "Start one with `mux up`, or set MODELMUXER_ROUTER_ADDRESS and MODELMUXER_ACCOUNTING_ADDRESS."
+            f"No mesh answers at {connection.router} (accounting: {connection.accounting}, scaler: "
+            f"{connection.scaler}). "
+            "Start one with `mux up` (the scaler by `python -m services.scaler`), or set MODELMUXER_ROUTER_ADDRESS, "
+            "MODELMUXER_ACCOUNTING_ADDRESS and MODELMUXER_SCALER_ADDRESS."
         )
     wait = f" Try again in {error.retry_after_s:.0f} s." if error.retry_after_s else ""
     reason = f" [{error.reason}]" if error.reason else ""

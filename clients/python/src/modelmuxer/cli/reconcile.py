@@ -61,15 +61,20 @@ class Reconciliation:
 @click.option(
     "--bill", "bills", multiple=True, metavar="FILE|URL", help="The bill; several make one. Simulator's if none."
 )
+@click.option(
+    "--key", "keys", multiple=True, metavar="ID", help="Of an export, only what this key of the provider's was charged."
+)
 @click.option("--write", is_flag=True, help="Post what the bill says for entries that are estimated or voided.")
 @json_option
 @connected
-async def reconcile(connection: Connection, bills: tuple[str, ...], write: bool, as_json: bool) -> None:
+async def reconcile(
+    connection: Connection, bills: tuple[str, ...], keys: tuple[str, ...], write: bool, as_json: bool
+) -> None:
     """Compare the ledger with a provider's bill, and list every difference."""
     sources = bills or (_simulated_bill(),)
     async with connection.admin() as admin:
         try:
-            found = await _reconcile(admin, sources)
+            found = await _reconcile(admin, sources, keys)
         except BillError as error:
             raise click.ClickException(str(error)) from None
         if write and not found.by_call:
@@ -81,13 +86,13 @@ async def reconcile(connection: Connection, bills: tuple[str, ...], write: bool,
         _show(found, written)
 
 
-async def _reconcile(admin: Admin, sources: tuple[str, ...]) -> Reconciliation:
+async def _reconcile(admin: Admin, sources: tuple[str, ...], keys: tuple[str, ...]) -> Reconciliation:
     """Looks again where anything differs: what differs only for a moment was on its way."""
-    first = await _look(admin, sources)
+    first = await _look(admin, sources, keys)
     if not first.differences:
         return first
     await asyncio.sleep(_SECOND_LOOK_S)
-    second = await _look(admin, sources)
+    second = await _look(admin, sources, keys)
     seen = {(difference.kind, difference.subject) for difference in first.differences}
     lasting = tuple(each for each in second.differences if (each.kind, each.subject) in seen)
     subjects = {each.subject for each in second.differences} - {each.subject for each in lasting}
@@ -101,10 +106,10 @@ async def _reconcile(admin: Admin, sources: tuple[str, ...]) -> Reconciliation:
     )
 
 
-async def _look(admin: Admin, sources: tuple[str, ...]) -> Reconciliation:
+async def _look(admin: Admin, sources: tuple[str, ...], keys: tuple[str, ...]) -> Reconciliation:
     # The ledger first: what it has settled by then has ended, so it is on a bill that is read later.
     entries = [entry async for entry in _entries(admin)]
-    bill = await asyncio.to_thread(read, sources)
+    bill = await asyncio.to_thread(read, sources, keys)
     return compare_calls(entries, bill) if isinstance(bill, CallBill) else await _compare_buckets(admin, bill)
 
 

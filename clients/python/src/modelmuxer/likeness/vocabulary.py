@@ -171,7 +171,7 @@ FUNCTION: Final = words_of(
 SIDES: Final = words_of(
     """
     before after above under over below between against during until since off out up down more less most least
-    only all both he him his she her hers than from 
+    only all both he him his she her hers than from
     """
 )
 KINDS: Final = {

@@ -3,8 +3,8 @@
 Pure transport: nothing here knows what the calls are for. `tunnel.proto` states the rules of the wire.
 """
 
-from modelmuxer.tunnel.channel import KEY_METADATA, TunnelChannel
+from modelmuxer.tunnel.channel import KEY_METADATA, TunnelChannel, rendezvous
 from modelmuxer.tunnel.options import TunnelOptions
 from modelmuxer.tunnel.servicer import SERVICE, TunnelServicer
 
-__all__ = ["KEY_METADATA", "SERVICE", "TunnelChannel", "TunnelOptions", "TunnelServicer"]
+__all__ = ["KEY_METADATA", "SERVICE", "TunnelChannel", "TunnelOptions", "TunnelServicer", "rendezvous"]

@@ -101,7 +101,7 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
     ) -> None:
         self.method = method
         self.inbox = deque()
-        if metadata:
+        if metadata is not None:
             self.metadata = encode_metadata(metadata)
         if wait_for_ready:
             self.wait_for_ready = True
@@ -329,7 +329,9 @@ class _UnaryResponse(ClientCall[RequestT, ResponseT]):
             if self.reader is not None:
                 yield from self._wait().__await__()
                 break
-            self.reader = reader = asyncio.get_running_loop().create_future()
+            carrier = self.carrier
+            loop = asyncio.get_running_loop() if carrier is None else carrier.loop
+            self.reader = reader = loop.create_future()
             try:
                 yield from reader
             except asyncio.CancelledError:

@@ -140,9 +140,9 @@ class TunnelChannel(aio.Channel):
         keys = [flat[i + 1] for i in range(0, len(flat), 2) if flat[i] == _KEY]
         if not keys:
             return None
-        key = keys[0]
-        ranked = sorted(self._usable, key=lambda item: hashlib.blake2b(item[0].encode() + b"\0" + key).digest())
-        return next((link for _, link in ranked if link.has_room and link is not call.refused_by), None)
+        links = dict(self._usable)
+        ranked = (links[address] for address in rendezvous(links, keys[0]))
+        return next((link for link in ranked if link.has_room and link is not call.refused_by), None)
 
     # Replicas.
 
@@ -334,6 +334,11 @@ class TunnelChannel(aio.Channel):
         return _StreamStream(spec, self._interceptors.stream_stream)
 
 
+def rendezvous(addresses: Iterable[str], key: bytes) -> list[str]:
+    """The addresses in the order in which a key prefers them: the same for everybody who knows the same ones."""
+    return sorted(addresses, key=lambda address: hashlib.blake2b(address.encode() + b"\0" + key).digest())
+
+
 class _Multicallable:
     """A method of a channel, ready to be called."""
 
@@ -354,9 +359,10 @@ class _Multicallable:
 
     def _target(self, details: aio.ClientCallDetails) -> Method[Any, Any]:
         """The method that the interceptors want called."""
-        _refuse(details.credentials)
+        if details.credentials is not None:
+            _refuse(details.credentials)
         name: Any = details.method
-        if name == self._encoded_name:
+        if name is self._encoded_name or name == self._encoded_name:
             return self._method
         return self._method.renamed(name.decode() if isinstance(name, bytes) else name)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import ref
 
@@ -24,7 +24,7 @@ from modelmuxer.tunnel.link import (
     TunnelError,
 )
 from modelmuxer.tunnel.options import TunnelOptions
-from modelmuxer.tunnel.v1.tunnel_pb2 import ExchangeRequest, ExchangeResponse, GoingAway
+from modelmuxer.tunnel.v1.tunnel_pb2 import ExchangeRequest, ExchangeResponse, Frame, GoingAway
 
 _MAX_ID = 2**32 - 1
 
@@ -108,7 +108,8 @@ class ClientLink(Link):
         batch = _parse(first)
         self.greet(batch)
         self.max_calls = self.peer_hello.max_calls or _MAX_ID
-        self._receive(batch)
+        self._hear_batch(batch)
+        self._take(batch.frames)
         create_task = self.loop.create_task
         self._tasks = [create_task(self._read(exchange)), create_task(self._write(exchange))]
         self.watch_peer(self._peer_is_dead)
@@ -117,7 +118,9 @@ class ClientLink(Link):
         read: Callable[[], Any] = exchange.read
         try:
             while (data := await read()) is not aio.EOF:
-                self._receive(_parse(data))
+                batch = _parse(data)
+                self._hear_batch(batch)
+                await self.take_turns(batch.frames, self._take)
             reason = "The tunnel ended."
         except TunnelError as error:
             reason = f"The tunnel broke: {error}."
@@ -206,7 +209,8 @@ class ClientLink(Link):
 
     def forget(self, stream: Stream) -> None:
         super().forget(stream)
-        self._after_call()
+        if self._crowded or self._leaving:
+            self._after_call()
 
     def _after_call(self) -> None:
         if self._crowded:
@@ -214,12 +218,14 @@ class ClientLink(Link):
         if self._leaving and not self.streams:
             self.finish()
 
-    def _receive(self, batch: ExchangeResponse) -> None:
+    def _hear_batch(self, batch: ExchangeResponse) -> None:
         self.hear(batch)
         if batch.HasField("going_away"):
             self._hear_farewell(batch.going_away)
+
+    def _take(self, frames: Sequence[Frame]) -> None:
         find = self.streams.get
-        for frame in batch.frames:
+        for frame in frames:
             stream = find(frame.id)
             if stream is None:
                 continue

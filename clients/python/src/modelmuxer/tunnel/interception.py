@@ -68,18 +68,19 @@ class Intercepted(aio.Call):
         self._interceptors = interceptors
         self._make_call = make_call
         self._arguments: tuple[aio.ClientCallDetails, Any] = (details, request)
-        self._starter: asyncio.Handle | None = asyncio.get_running_loop().call_soon(self._start)
+        self._loop = loop = asyncio.get_running_loop()
+        self._starter: asyncio.Handle | None = loop.call_soon(self._start)
 
     def _start(self) -> None:
         self._starter = None
-        self._driver = asyncio.get_running_loop().create_task(self._drive())
+        self._driver = self._loop.create_task(self._drive())
 
     async def _made_call(self) -> Any:
         """The call that the interceptors made; raises what they raised instead."""
         if self._starter is not None:
             self._starter.cancel()
             self._starter = None
-            self._driver = task = asyncio.current_task()
+            self._driver = task = asyncio.current_task(self._loop)
             try:
                 await self._drive()
             finally:
@@ -112,13 +113,15 @@ class Intercepted(aio.Call):
 
     async def _run(self, index: int, details: aio.ClientCallDetails, request: Any) -> Any:
         interceptors = self._interceptors
-        if index == len(interceptors):
-            self._made = call = self._make_call(details, request)
-            return call
-        answer = await interceptors[index](functools.partial(self._run, index + 1), details, request)
+        proceed = functools.partial(self._run, index + 1) if index + 1 < len(interceptors) else self._finally
+        answer = await interceptors[index](proceed, details, request)
         if answer is not self._made:
             self._made = answer = answer if isinstance(answer, aio.Call) else self._wrap(answer)
         return answer
+
+    async def _finally(self, details: aio.ClientCallDetails, request: Any) -> Any:
+        self._made = call = self._make_call(details, request)
+        return call
 
     def _wrap(self, answer: Any) -> Any:
         """Makes a call of what an interceptor returned instead of one."""

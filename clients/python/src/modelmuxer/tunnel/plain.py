@@ -18,7 +18,7 @@ class PlainLink(Carrier):
     identity = ""
 
     def __init__(self, channel: aio.Channel, retry_s: float) -> None:
-        loop = asyncio.get_running_loop()
+        self.loop = loop = asyncio.get_running_loop()
         self.over = loop.create_future()
         """Done when the link has been left and its last call has ended."""
         self.departing = loop.create_future()
@@ -53,7 +53,7 @@ class PlainLink(Carrier):
         plain = self._calls.get(stream)
         if plain is None:
             return None
-        left = asyncio.get_running_loop().create_future()
+        left = self.loop.create_future()
         plain.outbox.put_nowait((message, left))
         return left
 

@@ -183,7 +183,8 @@ class ServerLink(Link):
                 if not greeted:
                     self.greet(batch)
                     greeted = True
-                self._receive(batch)
+                self.hear(batch)
+                await self.take_turns(batch.frames, self._take_frames)
                 if self.waiting_bytes > 4 * ROOM_BYTES:
                     await self._until_room()
         except TunnelError as error:
@@ -205,10 +206,9 @@ class ServerLink(Link):
                 self._room.set_result(None)
             self._room = None
 
-    def _receive(self, batch: ExchangeRequest) -> None:
-        self.hear(batch)
+    def _take_frames(self, frames: Sequence[Frame]) -> None:
         find = self.streams.get
-        for frame in batch.frames:
+        for frame in frames:
             kind = frame.kind
             if kind == OPEN:
                 self._open(frame)

@@ -77,6 +77,12 @@ class CeilingUnit(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CEILING_UNIT_REQUESTS: _ClassVar[CeilingUnit]
     CEILING_UNIT_TOKENS: _ClassVar[CeilingUnit]
     CEILING_UNIT_CALLS: _ClassVar[CeilingUnit]
+
+class OnOutage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ON_OUTAGE_UNSPECIFIED: _ClassVar[OnOutage]
+    ON_OUTAGE_CLOSED: _ClassVar[OnOutage]
+    ON_OUTAGE_OPEN: _ClassVar[OnOutage]
 SCOPE_UNSPECIFIED: Scope
 SCOPE_CHAT: Scope
 SCOPE_ADMIN: Scope
@@ -118,6 +124,9 @@ CEILING_UNIT_NANOS: CeilingUnit
 CEILING_UNIT_REQUESTS: CeilingUnit
 CEILING_UNIT_TOKENS: CeilingUnit
 CEILING_UNIT_CALLS: CeilingUnit
+ON_OUTAGE_UNSPECIFIED: OnOutage
+ON_OUTAGE_CLOSED: OnOutage
+ON_OUTAGE_OPEN: OnOutage
 
 class Principal(_message.Message):
     __slots__ = ("tenant", "user", "key_id", "scopes", "max_output_tokens", "models", "team")
@@ -144,14 +153,16 @@ class AuthenticateRequest(_message.Message):
     def __init__(self, key_sha256: _Optional[bytes] = ...) -> None: ...
 
 class AuthenticateResponse(_message.Message):
-    __slots__ = ("principal", "budgets", "limits")
+    __slots__ = ("principal", "budgets", "limits", "on_outage")
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     BUDGETS_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    ON_OUTAGE_FIELD_NUMBER: _ClassVar[int]
     principal: Principal
     budgets: _containers.RepeatedCompositeFieldContainer[Budget]
     limits: _containers.RepeatedCompositeFieldContainer[Limit]
-    def __init__(self, principal: _Optional[_Union[Principal, _Mapping]] = ..., budgets: _Optional[_Iterable[_Union[Budget, _Mapping]]] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ...) -> None: ...
+    on_outage: OnOutage
+    def __init__(self, principal: _Optional[_Union[Principal, _Mapping]] = ..., budgets: _Optional[_Iterable[_Union[Budget, _Mapping]]] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., on_outage: _Optional[_Union[OnOutage, str]] = ...) -> None: ...
 
 class WatchPoliciesRequest(_message.Message):
     __slots__ = ()
@@ -408,7 +419,7 @@ class EndOperationResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class Entry(_message.Message):
-    __slots__ = ("attempt_id", "create_time", "state", "cost_nanos", "principal", "provider", "model", "deployment", "region", "usage", "price_version", "provider_request_id", "request_id", "attempt_number", "operation_id", "run_id", "tags", "status", "reason", "saved_nanos", "requested_model", "billed")
+    __slots__ = ("attempt_id", "create_time", "state", "cost_nanos", "principal", "provider", "model", "deployment", "region", "usage", "price_version", "provider_request_id", "request_id", "attempt_number", "operation_id", "run_id", "tags", "status", "reason", "saved_nanos", "requested_model", "billed", "holds")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -438,6 +449,7 @@ class Entry(_message.Message):
     SAVED_NANOS_FIELD_NUMBER: _ClassVar[int]
     REQUESTED_MODEL_FIELD_NUMBER: _ClassVar[int]
     BILLED_FIELD_NUMBER: _ClassVar[int]
+    HOLDS_FIELD_NUMBER: _ClassVar[int]
     attempt_id: str
     create_time: _timestamp_pb2.Timestamp
     state: EntryState
@@ -460,7 +472,8 @@ class Entry(_message.Message):
     saved_nanos: int
     requested_model: str
     billed: bool
-    def __init__(self, attempt_id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[EntryState, str]] = ..., cost_nanos: _Optional[int] = ..., principal: _Optional[_Union[Principal, _Mapping]] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., deployment: _Optional[str] = ..., region: _Optional[str] = ..., usage: _Optional[_Union[_chat_pb2.Usage, _Mapping]] = ..., price_version: _Optional[str] = ..., provider_request_id: _Optional[str] = ..., request_id: _Optional[str] = ..., attempt_number: _Optional[int] = ..., operation_id: _Optional[str] = ..., run_id: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., saved_nanos: _Optional[int] = ..., requested_model: _Optional[str] = ..., billed: bool = ...) -> None: ...
+    holds: _containers.RepeatedCompositeFieldContainer[LeaseHold]
+    def __init__(self, attempt_id: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[EntryState, str]] = ..., cost_nanos: _Optional[int] = ..., principal: _Optional[_Union[Principal, _Mapping]] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., deployment: _Optional[str] = ..., region: _Optional[str] = ..., usage: _Optional[_Union[_chat_pb2.Usage, _Mapping]] = ..., price_version: _Optional[str] = ..., provider_request_id: _Optional[str] = ..., request_id: _Optional[str] = ..., attempt_number: _Optional[int] = ..., operation_id: _Optional[str] = ..., run_id: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., saved_nanos: _Optional[int] = ..., requested_model: _Optional[str] = ..., billed: bool = ..., holds: _Optional[_Iterable[_Union[LeaseHold, _Mapping]]] = ...) -> None: ...
 
 class GetSpendRequest(_message.Message):
     __slots__ = ("group_by", "start_time", "end_time", "tenant")
@@ -753,7 +766,7 @@ class Standing(_message.Message):
     def __init__(self, limit: _Optional[int] = ..., spent: _Optional[int] = ..., held: _Optional[int] = ..., leased: _Optional[int] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Lease(_message.Message):
-    __slots__ = ("id", "account", "granted", "expire_time", "ttl", "period_remaining", "standing", "exhausted")
+    __slots__ = ("id", "account", "granted", "expire_time", "ttl", "period_remaining", "standing", "exhausted", "frees")
     ID_FIELD_NUMBER: _ClassVar[int]
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     GRANTED_FIELD_NUMBER: _ClassVar[int]
@@ -762,6 +775,7 @@ class Lease(_message.Message):
     PERIOD_REMAINING_FIELD_NUMBER: _ClassVar[int]
     STANDING_FIELD_NUMBER: _ClassVar[int]
     EXHAUSTED_FIELD_NUMBER: _ClassVar[int]
+    FREES_FIELD_NUMBER: _ClassVar[int]
     id: str
     account: str
     granted: int
@@ -770,7 +784,8 @@ class Lease(_message.Message):
     period_remaining: _duration_pb2.Duration
     standing: Standing
     exhausted: bool
-    def __init__(self, id: _Optional[str] = ..., account: _Optional[str] = ..., granted: _Optional[int] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., period_remaining: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., standing: _Optional[_Union[Standing, _Mapping]] = ..., exhausted: bool = ...) -> None: ...
+    frees: _duration_pb2.Duration
+    def __init__(self, id: _Optional[str] = ..., account: _Optional[str] = ..., granted: _Optional[int] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., period_remaining: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., standing: _Optional[_Union[Standing, _Mapping]] = ..., exhausted: bool = ..., frees: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class AcquireLeaseRequest(_message.Message):
     __slots__ = ("lease_id", "ceiling", "tenant", "subject", "holder", "key_id", "need", "want", "wait")
@@ -801,7 +816,7 @@ class AcquireLeaseResponse(_message.Message):
     def __init__(self, lease: _Optional[_Union[Lease, _Mapping]] = ...) -> None: ...
 
 class RenewLeaseRequest(_message.Message):
-    __slots__ = ("account", "lease_id", "sequence", "used", "held", "keep", "need", "want", "wait", "unsettled_attempt_ids")
+    __slots__ = ("account", "lease_id", "sequence", "used", "held", "keep", "need", "want", "wait", "unsettled_attempt_ids", "frees")
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -812,6 +827,7 @@ class RenewLeaseRequest(_message.Message):
     WANT_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
     UNSETTLED_ATTEMPT_IDS_FIELD_NUMBER: _ClassVar[int]
+    FREES_FIELD_NUMBER: _ClassVar[int]
     account: str
     lease_id: str
     sequence: int
@@ -822,7 +838,8 @@ class RenewLeaseRequest(_message.Message):
     want: int
     wait: _duration_pb2.Duration
     unsettled_attempt_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, account: _Optional[str] = ..., lease_id: _Optional[str] = ..., sequence: _Optional[int] = ..., used: _Optional[int] = ..., held: _Optional[int] = ..., keep: _Optional[int] = ..., need: _Optional[int] = ..., want: _Optional[int] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., unsettled_attempt_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    frees: _duration_pb2.Duration
+    def __init__(self, account: _Optional[str] = ..., lease_id: _Optional[str] = ..., sequence: _Optional[int] = ..., used: _Optional[int] = ..., held: _Optional[int] = ..., keep: _Optional[int] = ..., need: _Optional[int] = ..., want: _Optional[int] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., unsettled_attempt_ids: _Optional[_Iterable[str]] = ..., frees: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class RenewLeaseResponse(_message.Message):
     __slots__ = ("lease", "settled")
@@ -1040,5 +1057,209 @@ class DeleteTenantRequest(_message.Message):
     def __init__(self, id: _Optional[str] = ...) -> None: ...
 
 class DeleteTenantResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Team(_message.Message):
+    __slots__ = ("id", "tenant", "name", "suspended", "create_time", "update_time")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SUSPENDED_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    tenant: str
+    name: str
+    suspended: bool
+    create_time: _timestamp_pb2.Timestamp
+    update_time: _timestamp_pb2.Timestamp
+    def __init__(self, id: _Optional[str] = ..., tenant: _Optional[str] = ..., name: _Optional[str] = ..., suspended: bool = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class User(_message.Message):
+    __slots__ = ("id", "tenant", "name", "suspended", "create_time", "update_time")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SUSPENDED_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    tenant: str
+    name: str
+    suspended: bool
+    create_time: _timestamp_pb2.Timestamp
+    update_time: _timestamp_pb2.Timestamp
+    def __init__(self, id: _Optional[str] = ..., tenant: _Optional[str] = ..., name: _Optional[str] = ..., suspended: bool = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Policy(_message.Message):
+    __slots__ = ("id", "name", "tenant", "scope", "subject", "models", "max_output_tokens", "on_outage", "create_time", "update_time")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ON_OUTAGE_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    tenant: str
+    scope: CeilingScope
+    subject: str
+    models: _containers.RepeatedScalarFieldContainer[str]
+    max_output_tokens: int
+    on_outage: OnOutage
+    create_time: _timestamp_pb2.Timestamp
+    update_time: _timestamp_pb2.Timestamp
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., tenant: _Optional[str] = ..., scope: _Optional[_Union[CeilingScope, str]] = ..., subject: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ..., max_output_tokens: _Optional[int] = ..., on_outage: _Optional[_Union[OnOutage, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class CreateTeamRequest(_message.Message):
+    __slots__ = ("team",)
+    TEAM_FIELD_NUMBER: _ClassVar[int]
+    team: Team
+    def __init__(self, team: _Optional[_Union[Team, _Mapping]] = ...) -> None: ...
+
+class CreateTeamResponse(_message.Message):
+    __slots__ = ("team",)
+    TEAM_FIELD_NUMBER: _ClassVar[int]
+    team: Team
+    def __init__(self, team: _Optional[_Union[Team, _Mapping]] = ...) -> None: ...
+
+class ListTeamsRequest(_message.Message):
+    __slots__ = ("tenant",)
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    def __init__(self, tenant: _Optional[str] = ...) -> None: ...
+
+class ListTeamsResponse(_message.Message):
+    __slots__ = ("teams",)
+    TEAMS_FIELD_NUMBER: _ClassVar[int]
+    teams: _containers.RepeatedCompositeFieldContainer[Team]
+    def __init__(self, teams: _Optional[_Iterable[_Union[Team, _Mapping]]] = ...) -> None: ...
+
+class UpdateTeamRequest(_message.Message):
+    __slots__ = ("team", "update_mask")
+    TEAM_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    team: Team
+    update_mask: _field_mask_pb2.FieldMask
+    def __init__(self, team: _Optional[_Union[Team, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
+
+class UpdateTeamResponse(_message.Message):
+    __slots__ = ("team",)
+    TEAM_FIELD_NUMBER: _ClassVar[int]
+    team: Team
+    def __init__(self, team: _Optional[_Union[Team, _Mapping]] = ...) -> None: ...
+
+class DeleteTeamRequest(_message.Message):
+    __slots__ = ("id", "tenant")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    tenant: str
+    def __init__(self, id: _Optional[str] = ..., tenant: _Optional[str] = ...) -> None: ...
+
+class DeleteTeamResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CreateUserRequest(_message.Message):
+    __slots__ = ("user",)
+    USER_FIELD_NUMBER: _ClassVar[int]
+    user: User
+    def __init__(self, user: _Optional[_Union[User, _Mapping]] = ...) -> None: ...
+
+class CreateUserResponse(_message.Message):
+    __slots__ = ("user",)
+    USER_FIELD_NUMBER: _ClassVar[int]
+    user: User
+    def __init__(self, user: _Optional[_Union[User, _Mapping]] = ...) -> None: ...
+
+class ListUsersRequest(_message.Message):
+    __slots__ = ("tenant",)
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    def __init__(self, tenant: _Optional[str] = ...) -> None: ...
+
+class ListUsersResponse(_message.Message):
+    __slots__ = ("users",)
+    USERS_FIELD_NUMBER: _ClassVar[int]
+    users: _containers.RepeatedCompositeFieldContainer[User]
+    def __init__(self, users: _Optional[_Iterable[_Union[User, _Mapping]]] = ...) -> None: ...
+
+class UpdateUserRequest(_message.Message):
+    __slots__ = ("user", "update_mask")
+    USER_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    user: User
+    update_mask: _field_mask_pb2.FieldMask
+    def __init__(self, user: _Optional[_Union[User, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
+
+class UpdateUserResponse(_message.Message):
+    __slots__ = ("user",)
+    USER_FIELD_NUMBER: _ClassVar[int]
+    user: User
+    def __init__(self, user: _Optional[_Union[User, _Mapping]] = ...) -> None: ...
+
+class DeleteUserRequest(_message.Message):
+    __slots__ = ("id", "tenant")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    tenant: str
+    def __init__(self, id: _Optional[str] = ..., tenant: _Optional[str] = ...) -> None: ...
+
+class DeleteUserResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CreatePolicyRequest(_message.Message):
+    __slots__ = ("policy",)
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    policy: Policy
+    def __init__(self, policy: _Optional[_Union[Policy, _Mapping]] = ...) -> None: ...
+
+class CreatePolicyResponse(_message.Message):
+    __slots__ = ("policy",)
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    policy: Policy
+    def __init__(self, policy: _Optional[_Union[Policy, _Mapping]] = ...) -> None: ...
+
+class ListPoliciesRequest(_message.Message):
+    __slots__ = ("tenant",)
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    def __init__(self, tenant: _Optional[str] = ...) -> None: ...
+
+class ListPoliciesResponse(_message.Message):
+    __slots__ = ("policies",)
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    policies: _containers.RepeatedCompositeFieldContainer[Policy]
+    def __init__(self, policies: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ...) -> None: ...
+
+class UpdatePolicyRequest(_message.Message):
+    __slots__ = ("policy", "update_mask")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    policy: Policy
+    update_mask: _field_mask_pb2.FieldMask
+    def __init__(self, policy: _Optional[_Union[Policy, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
+
+class UpdatePolicyResponse(_message.Message):
+    __slots__ = ("policy",)
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    policy: Policy
+    def __init__(self, policy: _Optional[_Union[Policy, _Mapping]] = ...) -> None: ...
+
+class DeletePolicyRequest(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class DeletePolicyResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

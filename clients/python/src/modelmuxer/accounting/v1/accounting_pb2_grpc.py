@@ -636,7 +636,7 @@ class AccountingService(object):
 
 
 class AdminServiceStub(object):
-    """AdminService manages keys, tenants, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope.
+    """AdminService manages keys, tenants, teams, users, policies, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope.
     """
 
     def __init__(self, channel):
@@ -715,10 +715,70 @@ class AdminServiceStub(object):
                 request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTenantRequest.SerializeToString,
                 response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTenantResponse.FromString,
                 _registered_method=True)
+        self.CreateTeam = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/CreateTeam',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateTeamRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateTeamResponse.FromString,
+                _registered_method=True)
+        self.ListTeams = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/ListTeams',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListTeamsRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListTeamsResponse.FromString,
+                _registered_method=True)
+        self.UpdateTeam = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/UpdateTeam',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateTeamRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateTeamResponse.FromString,
+                _registered_method=True)
+        self.DeleteTeam = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/DeleteTeam',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTeamRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTeamResponse.FromString,
+                _registered_method=True)
+        self.CreateUser = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/CreateUser',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateUserRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateUserResponse.FromString,
+                _registered_method=True)
+        self.ListUsers = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/ListUsers',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListUsersRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListUsersResponse.FromString,
+                _registered_method=True)
+        self.UpdateUser = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/UpdateUser',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateUserRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateUserResponse.FromString,
+                _registered_method=True)
+        self.DeleteUser = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/DeleteUser',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteUserRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteUserResponse.FromString,
+                _registered_method=True)
+        self.CreatePolicy = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/CreatePolicy',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreatePolicyRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreatePolicyResponse.FromString,
+                _registered_method=True)
+        self.ListPolicies = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/ListPolicies',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListPoliciesRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListPoliciesResponse.FromString,
+                _registered_method=True)
+        self.UpdatePolicy = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/UpdatePolicy',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdatePolicyRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdatePolicyResponse.FromString,
+                _registered_method=True)
+        self.DeletePolicy = channel.unary_unary(
+                '/modelmuxer.accounting.v1.AdminService/DeletePolicy',
+                request_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeletePolicyRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeletePolicyResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
-    """AdminService manages keys, tenants, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope.
+    """AdminService manages keys, tenants, teams, users, policies, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope.
     """
 
     def CreateKey(self, request, context):
@@ -819,6 +879,90 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateTeam(self, request, context):
+        """Registers a team of a tenant. Keys may name one that is not registered; one that is can be described and suspended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTeams(self, request, context):
+        """Lists teams.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTeam(self, request, context):
+        """Changes a team.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTeam(self, request, context):
+        """Forgets a team's registration. Its keys, entries and budgets stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateUser(self, request, context):
+        """Registers a user of a tenant, as a team is registered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUsers(self, request, context):
+        """Lists users.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateUser(self, request, context):
+        """Changes a user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteUser(self, request, context):
+        """Forgets a user's registration. Its keys, entries and budgets stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreatePolicy(self, request, context):
+        """Makes a policy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPolicies(self, request, context):
+        """Lists policies.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdatePolicy(self, request, context):
+        """Changes a policy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeletePolicy(self, request, context):
+        """Deletes a policy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -892,6 +1036,66 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTenantRequest.FromString,
                     response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTenantResponse.SerializeToString,
             ),
+            'CreateTeam': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateTeam,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateTeamRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateTeamResponse.SerializeToString,
+            ),
+            'ListTeams': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTeams,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListTeamsRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListTeamsResponse.SerializeToString,
+            ),
+            'UpdateTeam': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTeam,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateTeamRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateTeamResponse.SerializeToString,
+            ),
+            'DeleteTeam': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTeam,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTeamRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTeamResponse.SerializeToString,
+            ),
+            'CreateUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateUser,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateUserRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateUserResponse.SerializeToString,
+            ),
+            'ListUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUsers,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListUsersRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListUsersResponse.SerializeToString,
+            ),
+            'UpdateUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateUser,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateUserRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateUserResponse.SerializeToString,
+            ),
+            'DeleteUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteUser,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteUserRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteUserResponse.SerializeToString,
+            ),
+            'CreatePolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreatePolicy,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreatePolicyRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreatePolicyResponse.SerializeToString,
+            ),
+            'ListPolicies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPolicies,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListPoliciesRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListPoliciesResponse.SerializeToString,
+            ),
+            'UpdatePolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdatePolicy,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdatePolicyRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdatePolicyResponse.SerializeToString,
+            ),
+            'DeletePolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeletePolicy,
+                    request_deserializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeletePolicyRequest.FromString,
+                    response_serializer=modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeletePolicyResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'modelmuxer.accounting.v1.AdminService', rpc_method_handlers)
@@ -901,7 +1105,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """AdminService manages keys, tenants, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope.
+    """AdminService manages keys, tenants, teams, users, policies, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope.
     """
 
     @staticmethod
@@ -1272,6 +1476,330 @@ class AdminService(object):
             '/modelmuxer.accounting.v1.AdminService/DeleteTenant',
             modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTenantRequest.SerializeToString,
             modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateTeam(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/CreateTeam',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateTeamRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateTeamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTeams(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/ListTeams',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListTeamsRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListTeamsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTeam(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/UpdateTeam',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateTeamRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateTeamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTeam(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/DeleteTeam',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTeamRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteTeamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/CreateUser',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateUserRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreateUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/ListUsers',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListUsersRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/UpdateUser',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateUserRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdateUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/DeleteUser',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteUserRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeleteUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreatePolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/CreatePolicy',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreatePolicyRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.CreatePolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/ListPolicies',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListPoliciesRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.ListPoliciesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdatePolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/UpdatePolicy',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdatePolicyRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.UpdatePolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeletePolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.accounting.v1.AdminService/DeletePolicy',
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeletePolicyRequest.SerializeToString,
+            modelmuxer_dot_accounting_dot_v1_dot_accounting__pb2.DeletePolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

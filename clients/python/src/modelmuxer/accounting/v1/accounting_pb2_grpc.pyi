@@ -226,7 +226,7 @@ class AccountingServiceServicer(metaclass=_abc_1.ABCMeta):
 def add_AccountingServiceServicer_to_server(servicer: AccountingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class AdminServiceStub:
-    """AdminService manages keys, tenants, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope."""
+    """AdminService manages keys, tenants, teams, users, policies, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -260,10 +260,34 @@ class AdminServiceStub:
     """Changes a tenant."""
     DeleteTenant: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.DeleteTenantRequest, _accounting_pb2.DeleteTenantResponse]
     """Forgets a tenant's registration. Its keys, entries and budgets stay."""
+    CreateTeam: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.CreateTeamRequest, _accounting_pb2.CreateTeamResponse]
+    """Registers a team of a tenant. Keys may name one that is not registered; one that is can be described and suspended."""
+    ListTeams: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.ListTeamsRequest, _accounting_pb2.ListTeamsResponse]
+    """Lists teams."""
+    UpdateTeam: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.UpdateTeamRequest, _accounting_pb2.UpdateTeamResponse]
+    """Changes a team."""
+    DeleteTeam: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.DeleteTeamRequest, _accounting_pb2.DeleteTeamResponse]
+    """Forgets a team's registration. Its keys, entries and budgets stay."""
+    CreateUser: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.CreateUserRequest, _accounting_pb2.CreateUserResponse]
+    """Registers a user of a tenant, as a team is registered."""
+    ListUsers: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.ListUsersRequest, _accounting_pb2.ListUsersResponse]
+    """Lists users."""
+    UpdateUser: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.UpdateUserRequest, _accounting_pb2.UpdateUserResponse]
+    """Changes a user."""
+    DeleteUser: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.DeleteUserRequest, _accounting_pb2.DeleteUserResponse]
+    """Forgets a user's registration. Its keys, entries and budgets stay."""
+    CreatePolicy: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.CreatePolicyRequest, _accounting_pb2.CreatePolicyResponse]
+    """Makes a policy."""
+    ListPolicies: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.ListPoliciesRequest, _accounting_pb2.ListPoliciesResponse]
+    """Lists policies."""
+    UpdatePolicy: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.UpdatePolicyRequest, _accounting_pb2.UpdatePolicyResponse]
+    """Changes a policy."""
+    DeletePolicy: _grpc.UnaryUnaryMultiCallable[_accounting_pb2.DeletePolicyRequest, _accounting_pb2.DeletePolicyResponse]
+    """Deletes a policy."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """AdminService manages keys, tenants, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope."""
+    """AdminService manages keys, tenants, teams, users, policies, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateKey: _aio.UnaryUnaryMultiCallable[_accounting_pb2.CreateKeyRequest, _accounting_pb2.CreateKeyResponse]  # type: ignore[assignment]
@@ -294,9 +318,33 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Changes a tenant."""
     DeleteTenant: _aio.UnaryUnaryMultiCallable[_accounting_pb2.DeleteTenantRequest, _accounting_pb2.DeleteTenantResponse]  # type: ignore[assignment]
     """Forgets a tenant's registration. Its keys, entries and budgets stay."""
+    CreateTeam: _aio.UnaryUnaryMultiCallable[_accounting_pb2.CreateTeamRequest, _accounting_pb2.CreateTeamResponse]  # type: ignore[assignment]
+    """Registers a team of a tenant. Keys may name one that is not registered; one that is can be described and suspended."""
+    ListTeams: _aio.UnaryUnaryMultiCallable[_accounting_pb2.ListTeamsRequest, _accounting_pb2.ListTeamsResponse]  # type: ignore[assignment]
+    """Lists teams."""
+    UpdateTeam: _aio.UnaryUnaryMultiCallable[_accounting_pb2.UpdateTeamRequest, _accounting_pb2.UpdateTeamResponse]  # type: ignore[assignment]
+    """Changes a team."""
+    DeleteTeam: _aio.UnaryUnaryMultiCallable[_accounting_pb2.DeleteTeamRequest, _accounting_pb2.DeleteTeamResponse]  # type: ignore[assignment]
+    """Forgets a team's registration. Its keys, entries and budgets stay."""
+    CreateUser: _aio.UnaryUnaryMultiCallable[_accounting_pb2.CreateUserRequest, _accounting_pb2.CreateUserResponse]  # type: ignore[assignment]
+    """Registers a user of a tenant, as a team is registered."""
+    ListUsers: _aio.UnaryUnaryMultiCallable[_accounting_pb2.ListUsersRequest, _accounting_pb2.ListUsersResponse]  # type: ignore[assignment]
+    """Lists users."""
+    UpdateUser: _aio.UnaryUnaryMultiCallable[_accounting_pb2.UpdateUserRequest, _accounting_pb2.UpdateUserResponse]  # type: ignore[assignment]
+    """Changes a user."""
+    DeleteUser: _aio.UnaryUnaryMultiCallable[_accounting_pb2.DeleteUserRequest, _accounting_pb2.DeleteUserResponse]  # type: ignore[assignment]
+    """Forgets a user's registration. Its keys, entries and budgets stay."""
+    CreatePolicy: _aio.UnaryUnaryMultiCallable[_accounting_pb2.CreatePolicyRequest, _accounting_pb2.CreatePolicyResponse]  # type: ignore[assignment]
+    """Makes a policy."""
+    ListPolicies: _aio.UnaryUnaryMultiCallable[_accounting_pb2.ListPoliciesRequest, _accounting_pb2.ListPoliciesResponse]  # type: ignore[assignment]
+    """Lists policies."""
+    UpdatePolicy: _aio.UnaryUnaryMultiCallable[_accounting_pb2.UpdatePolicyRequest, _accounting_pb2.UpdatePolicyResponse]  # type: ignore[assignment]
+    """Changes a policy."""
+    DeletePolicy: _aio.UnaryUnaryMultiCallable[_accounting_pb2.DeletePolicyRequest, _accounting_pb2.DeletePolicyResponse]  # type: ignore[assignment]
+    """Deletes a policy."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """AdminService manages keys, tenants, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope."""
+    """AdminService manages keys, tenants, teams, users, policies, budgets and limits. Routers know of a change within a second. It wants the mesh token or a key of admin scope."""
 
     @_abc_1.abstractmethod
     def CreateKey(
@@ -409,5 +457,101 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_accounting_pb2.DeleteTenantResponse, _abc.Awaitable[_accounting_pb2.DeleteTenantResponse]]:
         """Forgets a tenant's registration. Its keys, entries and budgets stay."""
+
+    @_abc_1.abstractmethod
+    def CreateTeam(
+        self,
+        request: _accounting_pb2.CreateTeamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.CreateTeamResponse, _abc.Awaitable[_accounting_pb2.CreateTeamResponse]]:
+        """Registers a team of a tenant. Keys may name one that is not registered; one that is can be described and suspended."""
+
+    @_abc_1.abstractmethod
+    def ListTeams(
+        self,
+        request: _accounting_pb2.ListTeamsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.ListTeamsResponse, _abc.Awaitable[_accounting_pb2.ListTeamsResponse]]:
+        """Lists teams."""
+
+    @_abc_1.abstractmethod
+    def UpdateTeam(
+        self,
+        request: _accounting_pb2.UpdateTeamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.UpdateTeamResponse, _abc.Awaitable[_accounting_pb2.UpdateTeamResponse]]:
+        """Changes a team."""
+
+    @_abc_1.abstractmethod
+    def DeleteTeam(
+        self,
+        request: _accounting_pb2.DeleteTeamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.DeleteTeamResponse, _abc.Awaitable[_accounting_pb2.DeleteTeamResponse]]:
+        """Forgets a team's registration. Its keys, entries and budgets stay."""
+
+    @_abc_1.abstractmethod
+    def CreateUser(
+        self,
+        request: _accounting_pb2.CreateUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.CreateUserResponse, _abc.Awaitable[_accounting_pb2.CreateUserResponse]]:
+        """Registers a user of a tenant, as a team is registered."""
+
+    @_abc_1.abstractmethod
+    def ListUsers(
+        self,
+        request: _accounting_pb2.ListUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.ListUsersResponse, _abc.Awaitable[_accounting_pb2.ListUsersResponse]]:
+        """Lists users."""
+
+    @_abc_1.abstractmethod
+    def UpdateUser(
+        self,
+        request: _accounting_pb2.UpdateUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.UpdateUserResponse, _abc.Awaitable[_accounting_pb2.UpdateUserResponse]]:
+        """Changes a user."""
+
+    @_abc_1.abstractmethod
+    def DeleteUser(
+        self,
+        request: _accounting_pb2.DeleteUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.DeleteUserResponse, _abc.Awaitable[_accounting_pb2.DeleteUserResponse]]:
+        """Forgets a user's registration. Its keys, entries and budgets stay."""
+
+    @_abc_1.abstractmethod
+    def CreatePolicy(
+        self,
+        request: _accounting_pb2.CreatePolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.CreatePolicyResponse, _abc.Awaitable[_accounting_pb2.CreatePolicyResponse]]:
+        """Makes a policy."""
+
+    @_abc_1.abstractmethod
+    def ListPolicies(
+        self,
+        request: _accounting_pb2.ListPoliciesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.ListPoliciesResponse, _abc.Awaitable[_accounting_pb2.ListPoliciesResponse]]:
+        """Lists policies."""
+
+    @_abc_1.abstractmethod
+    def UpdatePolicy(
+        self,
+        request: _accounting_pb2.UpdatePolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.UpdatePolicyResponse, _abc.Awaitable[_accounting_pb2.UpdatePolicyResponse]]:
+        """Changes a policy."""
+
+    @_abc_1.abstractmethod
+    def DeletePolicy(
+        self,
+        request: _accounting_pb2.DeletePolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_accounting_pb2.DeletePolicyResponse, _abc.Awaitable[_accounting_pb2.DeletePolicyResponse]]:
+        """Deletes a policy."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

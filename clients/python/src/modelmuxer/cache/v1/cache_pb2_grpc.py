@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class CacheServiceStub(object):
-    """CacheService keeps whole answers by key.
+    """CacheService keeps whole answers by key, and flights: answers that are being made, which others may follow.
+    All calls of a key go to one replica, its home.
     """
 
     def __init__(self, channel):
@@ -44,6 +45,26 @@ class CacheServiceStub(object):
                 '/modelmuxer.cache.v1.CacheService/Fill',
                 request_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FillRequest.SerializeToString,
                 response_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FillResponse.FromString,
+                _registered_method=True)
+        self.Follow = channel.unary_stream(
+                '/modelmuxer.cache.v1.CacheService/Follow',
+                request_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FollowRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FollowResponse.FromString,
+                _registered_method=True)
+        self.WatchFlights = channel.unary_stream(
+                '/modelmuxer.cache.v1.CacheService/WatchFlights',
+                request_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.WatchFlightsRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.WatchFlightsResponse.FromString,
+                _registered_method=True)
+        self.Invalidate = channel.unary_unary(
+                '/modelmuxer.cache.v1.CacheService/Invalidate',
+                request_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateResponse.FromString,
+                _registered_method=True)
+        self.GetStats = channel.unary_unary(
+                '/modelmuxer.cache.v1.CacheService/GetStats',
+                request_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsResponse.FromString,
                 _registered_method=True)
         self.FindSimilar = channel.unary_unary(
                 '/modelmuxer.cache.v1.CacheService/FindSimilar',
@@ -63,11 +84,12 @@ class CacheServiceStub(object):
 
 
 class CacheServiceServicer(object):
-    """CacheService keeps whole answers by key.
+    """CacheService keeps whole answers by key, and flights: answers that are being made, which others may follow.
+    All calls of a key go to one replica, its home.
     """
 
     def Lookup(self, request, context):
-        """Looks an answer up.
+        """Looks an answer up. Where there is none it may open a flight, or say whose flight to follow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,7 +97,37 @@ class CacheServiceServicer(object):
 
     def Fill(self, request_iterator, context):
         """Stores an answer: one FillOpen with the answer in it, or with its events to follow as they come.
-        Stored only if it is completed.
+        Stored only if it is completed. A flight that is followed is filled from the moment that WatchFlights says so.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Follow(self, request, context):
+        """Follows a flight: what there is of its answer, then the rest as it comes. Ends with the leader's own error if it had
+        one, and with UNAVAILABLE (reason FLIGHT_LOST) if the leader is gone or there is no such flight.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchFlights(self, request, context):
+        """Tells a router which of its flights have got a follower. Where the call ends, so do the flights that nobody fills.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Invalidate(self, request, context):
+        """Makes answers misses, those included that are being made now: what returns was asked after this call.
+        Where each replica keeps answers of its own, it has to be told to each.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStats(self, request, context):
+        """Tells what this replica keeps, and what it was asked since it started.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,6 +168,26 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     request_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FillRequest.FromString,
                     response_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FillResponse.SerializeToString,
             ),
+            'Follow': grpc.unary_stream_rpc_method_handler(
+                    servicer.Follow,
+                    request_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FollowRequest.FromString,
+                    response_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FollowResponse.SerializeToString,
+            ),
+            'WatchFlights': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchFlights,
+                    request_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.WatchFlightsRequest.FromString,
+                    response_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.WatchFlightsResponse.SerializeToString,
+            ),
+            'Invalidate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Invalidate,
+                    request_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateRequest.FromString,
+                    response_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateResponse.SerializeToString,
+            ),
+            'GetStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStats,
+                    request_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsRequest.FromString,
+                    response_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsResponse.SerializeToString,
+            ),
             'FindSimilar': grpc.unary_unary_rpc_method_handler(
                     servicer.FindSimilar,
                     request_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FindSimilarRequest.FromString,
@@ -140,7 +212,8 @@ def add_CacheServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CacheService(object):
-    """CacheService keeps whole answers by key.
+    """CacheService keeps whole answers by key, and flights: answers that are being made, which others may follow.
+    All calls of a key go to one replica, its home.
     """
 
     @staticmethod
@@ -187,6 +260,114 @@ class CacheService(object):
             '/modelmuxer.cache.v1.CacheService/Fill',
             modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FillRequest.SerializeToString,
             modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FillResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Follow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modelmuxer.cache.v1.CacheService/Follow',
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FollowRequest.SerializeToString,
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FollowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchFlights(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modelmuxer.cache.v1.CacheService/WatchFlights',
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.WatchFlightsRequest.SerializeToString,
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.WatchFlightsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Invalidate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.cache.v1.CacheService/Invalidate',
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateRequest.SerializeToString,
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.cache.v1.CacheService/GetStats',
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsRequest.SerializeToString,
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,18 +27,32 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CacheServiceStub:
-    """CacheService keeps whole answers by key."""
+    """CacheService keeps whole answers by key, and flights: answers that are being made, which others may follow.
+    All calls of a key go to one replica, its home.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CacheServiceAsyncStub: ...
     Lookup: _grpc.UnaryUnaryMultiCallable[_cache_pb2.LookupRequest, _cache_pb2.LookupResponse]
-    """Looks an answer up."""
+    """Looks an answer up. Where there is none it may open a flight, or say whose flight to follow."""
     Fill: _grpc.StreamUnaryMultiCallable[_cache_pb2.FillRequest, _cache_pb2.FillResponse]
     """Stores an answer: one FillOpen with the answer in it, or with its events to follow as they come.
-    Stored only if it is completed.
+    Stored only if it is completed. A flight that is followed is filled from the moment that WatchFlights says so.
     """
+    Follow: _grpc.UnaryStreamMultiCallable[_cache_pb2.FollowRequest, _cache_pb2.FollowResponse]
+    """Follows a flight: what there is of its answer, then the rest as it comes. Ends with the leader's own error if it had
+    one, and with UNAVAILABLE (reason FLIGHT_LOST) if the leader is gone or there is no such flight.
+    """
+    WatchFlights: _grpc.UnaryStreamMultiCallable[_cache_pb2.WatchFlightsRequest, _cache_pb2.WatchFlightsResponse]
+    """Tells a router which of its flights have got a follower. Where the call ends, so do the flights that nobody fills."""
+    Invalidate: _grpc.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]
+    """Makes answers misses, those included that are being made now: what returns was asked after this call.
+    Where each replica keeps answers of its own, it has to be told to each.
+    """
+    GetStats: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]
+    """Tells what this replica keeps, and what it was asked since it started."""
     FindSimilar: _grpc.UnaryUnaryMultiCallable[_cache_pb2.FindSimilarRequest, _cache_pb2.FindSimilarResponse]
     """Finds a question that was answered and is so like another that its answer may stand for it. Calls for one tenant and
     class go to one replica, their home.
@@ -50,15 +64,29 @@ class CacheServiceStub:
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
-    """CacheService keeps whole answers by key."""
+    """CacheService keeps whole answers by key, and flights: answers that are being made, which others may follow.
+    All calls of a key go to one replica, its home.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Lookup: _aio.UnaryUnaryMultiCallable[_cache_pb2.LookupRequest, _cache_pb2.LookupResponse]  # type: ignore[assignment]
-    """Looks an answer up."""
+    """Looks an answer up. Where there is none it may open a flight, or say whose flight to follow."""
     Fill: _aio.StreamUnaryMultiCallable[_cache_pb2.FillRequest, _cache_pb2.FillResponse]  # type: ignore[assignment]
     """Stores an answer: one FillOpen with the answer in it, or with its events to follow as they come.
-    Stored only if it is completed.
+    Stored only if it is completed. A flight that is followed is filled from the moment that WatchFlights says so.
     """
+    Follow: _aio.UnaryStreamMultiCallable[_cache_pb2.FollowRequest, _cache_pb2.FollowResponse]  # type: ignore[assignment]
+    """Follows a flight: what there is of its answer, then the rest as it comes. Ends with the leader's own error if it had
+    one, and with UNAVAILABLE (reason FLIGHT_LOST) if the leader is gone or there is no such flight.
+    """
+    WatchFlights: _aio.UnaryStreamMultiCallable[_cache_pb2.WatchFlightsRequest, _cache_pb2.WatchFlightsResponse]  # type: ignore[assignment]
+    """Tells a router which of its flights have got a follower. Where the call ends, so do the flights that nobody fills."""
+    Invalidate: _aio.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]  # type: ignore[assignment]
+    """Makes answers misses, those included that are being made now: what returns was asked after this call.
+    Where each replica keeps answers of its own, it has to be told to each.
+    """
+    GetStats: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]  # type: ignore[assignment]
+    """Tells what this replica keeps, and what it was asked since it started."""
     FindSimilar: _aio.UnaryUnaryMultiCallable[_cache_pb2.FindSimilarRequest, _cache_pb2.FindSimilarResponse]  # type: ignore[assignment]
     """Finds a question that was answered and is so like another that its answer may stand for it. Calls for one tenant and
     class go to one replica, their home.
@@ -69,7 +97,9 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """Takes a verdict on an answer that stood, or would have stood, for another question."""
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
-    """CacheService keeps whole answers by key."""
+    """CacheService keeps whole answers by key, and flights: answers that are being made, which others may follow.
+    All calls of a key go to one replica, its home.
+    """
 
     @_abc_1.abstractmethod
     def Lookup(
@@ -77,7 +107,7 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.LookupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.LookupResponse, _abc.Awaitable[_cache_pb2.LookupResponse]]:
-        """Looks an answer up."""
+        """Looks an answer up. Where there is none it may open a flight, or say whose flight to follow."""
 
     @_abc_1.abstractmethod
     def Fill(
@@ -86,8 +116,44 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.FillResponse, _abc.Awaitable[_cache_pb2.FillResponse]]:
         """Stores an answer: one FillOpen with the answer in it, or with its events to follow as they come.
-        Stored only if it is completed.
+        Stored only if it is completed. A flight that is followed is filled from the moment that WatchFlights says so.
         """
+
+    @_abc_1.abstractmethod
+    def Follow(
+        self,
+        request: _cache_pb2.FollowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cache_pb2.FollowResponse], _abc.AsyncIterator[_cache_pb2.FollowResponse]]:
+        """Follows a flight: what there is of its answer, then the rest as it comes. Ends with the leader's own error if it had
+        one, and with UNAVAILABLE (reason FLIGHT_LOST) if the leader is gone or there is no such flight.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchFlights(
+        self,
+        request: _cache_pb2.WatchFlightsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cache_pb2.WatchFlightsResponse], _abc.AsyncIterator[_cache_pb2.WatchFlightsResponse]]:
+        """Tells a router which of its flights have got a follower. Where the call ends, so do the flights that nobody fills."""
+
+    @_abc_1.abstractmethod
+    def Invalidate(
+        self,
+        request: _cache_pb2.InvalidateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.InvalidateResponse, _abc.Awaitable[_cache_pb2.InvalidateResponse]]:
+        """Makes answers misses, those included that are being made now: what returns was asked after this call.
+        Where each replica keeps answers of its own, it has to be told to each.
+        """
+
+    @_abc_1.abstractmethod
+    def GetStats(
+        self,
+        request: _cache_pb2.GetStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.GetStatsResponse, _abc.Awaitable[_cache_pb2.GetStatsResponse]]:
+        """Tells what this replica keeps, and what it was asked since it started."""
 
     @_abc_1.abstractmethod
     def FindSimilar(

@@ -21,6 +21,13 @@ class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLE_TOOL: _ClassVar[Role]
     ROLE_DEVELOPER: _ClassVar[Role]
 
+class CacheScope(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CACHE_SCOPE_UNSPECIFIED: _ClassVar[CacheScope]
+    CACHE_SCOPE_TENANT: _ClassVar[CacheScope]
+    CACHE_SCOPE_USER: _ClassVar[CacheScope]
+    CACHE_SCOPE_KEY: _ClassVar[CacheScope]
+
 class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     FINISH_REASON_UNSPECIFIED: _ClassVar[FinishReason]
@@ -46,6 +53,10 @@ ROLE_USER: Role
 ROLE_ASSISTANT: Role
 ROLE_TOOL: Role
 ROLE_DEVELOPER: Role
+CACHE_SCOPE_UNSPECIFIED: CacheScope
+CACHE_SCOPE_TENANT: CacheScope
+CACHE_SCOPE_USER: CacheScope
+CACHE_SCOPE_KEY: CacheScope
 FINISH_REASON_UNSPECIFIED: FinishReason
 FINISH_REASON_STOP: FinishReason
 FINISH_REASON_LENGTH: FinishReason
@@ -374,7 +385,7 @@ class RoutingOptions(_message.Message):
     def __init__(self, strategy: _Optional[str] = ..., fallbacks: _Optional[_Iterable[str]] = ..., only_providers: _Optional[_Iterable[str]] = ..., exclude_providers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CacheControl(_message.Message):
-    __slots__ = ("no_store", "no_cache", "max_age", "only_if_cached", "ttl", "cache_sampled", "semantic", "similarity")
+    __slots__ = ("no_store", "no_cache", "max_age", "only_if_cached", "ttl", "cache_sampled", "semantic", "similarity", "stale_while_revalidate", "scope", "cache_tool_calls")
     NO_STORE_FIELD_NUMBER: _ClassVar[int]
     NO_CACHE_FIELD_NUMBER: _ClassVar[int]
     MAX_AGE_FIELD_NUMBER: _ClassVar[int]
@@ -383,6 +394,9 @@ class CacheControl(_message.Message):
     CACHE_SAMPLED_FIELD_NUMBER: _ClassVar[int]
     SEMANTIC_FIELD_NUMBER: _ClassVar[int]
     SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    STALE_WHILE_REVALIDATE_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    CACHE_TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
     no_store: bool
     no_cache: bool
     max_age: _duration_pb2.Duration
@@ -391,7 +405,10 @@ class CacheControl(_message.Message):
     cache_sampled: bool
     semantic: bool
     similarity: float
-    def __init__(self, no_store: bool = ..., no_cache: bool = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., only_if_cached: bool = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cache_sampled: bool = ..., semantic: bool = ..., similarity: _Optional[float] = ...) -> None: ...
+    stale_while_revalidate: _duration_pb2.Duration
+    scope: CacheScope
+    cache_tool_calls: bool
+    def __init__(self, no_store: bool = ..., no_cache: bool = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., only_if_cached: bool = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cache_sampled: bool = ..., semantic: bool = ..., similarity: _Optional[float] = ..., stale_while_revalidate: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., scope: _Optional[_Union[CacheScope, str]] = ..., cache_tool_calls: bool = ...) -> None: ...
 
 class ChatEvent(_message.Message):
     __slots__ = ("started", "block_start", "delta", "block_stop", "usage", "completed")
@@ -660,11 +677,15 @@ class CacheInfo(_message.Message):
         STATUS_EXACT: _ClassVar[CacheInfo.Status]
         STATUS_BYPASS: _ClassVar[CacheInfo.Status]
         STATUS_SEMANTIC: _ClassVar[CacheInfo.Status]
+        STATUS_COALESCED: _ClassVar[CacheInfo.Status]
+        STATUS_STALE: _ClassVar[CacheInfo.Status]
     STATUS_UNSPECIFIED: CacheInfo.Status
     STATUS_MISS: CacheInfo.Status
     STATUS_EXACT: CacheInfo.Status
     STATUS_BYPASS: CacheInfo.Status
     STATUS_SEMANTIC: CacheInfo.Status
+    STATUS_COALESCED: CacheInfo.Status
+    STATUS_STALE: CacheInfo.Status
     STATUS_FIELD_NUMBER: _ClassVar[int]
     AGE_FIELD_NUMBER: _ClassVar[int]
     SAVED_NANOS_FIELD_NUMBER: _ClassVar[int]

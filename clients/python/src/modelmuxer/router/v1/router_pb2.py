@@ -23,35 +23,36 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from modelmuxer.cache.v1 import cache_pb2 as modelmuxer_dot_cache_dot_v1_dot_cache__pb2
 from modelmuxer.chat.v1 import chat_pb2 as modelmuxer_dot_chat_dot_v1_dot_chat__pb2
 from modelmuxer.embedding.v1 import embedding_pb2 as modelmuxer_dot_embedding_dot_v1_dot_embedding__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!modelmuxer/router/v1/router.proto\x12\x14modelmuxer.router.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmodelmuxer/chat/v1/chat.proto\x1a\'modelmuxer/embedding/v1/embedding.proto\"C\n\x12\x43ountTokensRequest\x12-\n\x04\x63hat\x18\x01 \x01(\x0b\x32\x1f.modelmuxer.chat.v1.ChatRequest\"k\n\x13\x43ountTokensResponse\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12/\n\x06source\x18\x02 \x01(\x0e\x32\x1f.modelmuxer.chat.v1.UsageSource\x12\r\n\x05model\x18\x03 \x01(\t\"?\n\x0e\x45xplainRequest\x12-\n\x04\x63hat\x18\x01 \x01(\x0b\x32\x1f.modelmuxer.chat.v1.ChatRequest\"H\n\x0f\x45xplainResponse\x12\x35\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32#.modelmuxer.chat.v1.RoutingDecision\"\x13\n\x11ListModelsRequest\"\\\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.modelmuxer.router.v1.Model\x12\x19\n\x11\x63\x61talogue_version\x18\x02 \x01(\t\"\xb7\x02\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x0f\n\x07targets\x18\x03 \x03(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x05 \x01(\x03\x12\x19\n\x11max_output_tokens\x18\x06 \x01(\x03\x12\x1f\n\x17input_nanos_per_million\x18\x07 \x01(\x03\x12 \n\x18output_nanos_per_million\x18\x08 \x01(\x03\x12\x14\n\x0c\x63\x61pabilities\x18\t \x03(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tavailable\x18\x0b \x01(\x08\x12\x1a\n\x12unavailable_reason\x18\x0c \x01(\t\"-\n\x0fJudgeHitRequest\x12\x0b\n\x03hit\x18\x01 \x01(\t\x12\r\n\x05wrong\x18\x02 \x01(\x08\"\x12\n\x10JudgeHitResponse2\xfa\x04\n\rRouterService\x12I\n\x04\x43hat\x12\x1f.modelmuxer.chat.v1.ChatRequest\x1a .modelmuxer.chat.v1.ChatResponse\x12N\n\nStreamChat\x12\x1f.modelmuxer.chat.v1.ChatRequest\x1a\x1d.modelmuxer.chat.v1.ChatEvent0\x01\x12V\n\x05\x45mbed\x12%.modelmuxer.embedding.v1.EmbedRequest\x1a&.modelmuxer.embedding.v1.EmbedResponse\x12\x62\n\x0b\x43ountTokens\x12(.modelmuxer.router.v1.CountTokensRequest\x1a).modelmuxer.router.v1.CountTokensResponse\x12V\n\x07\x45xplain\x12$.modelmuxer.router.v1.ExplainRequest\x1a%.modelmuxer.router.v1.ExplainResponse\x12Y\n\x08JudgeHit\x12%.modelmuxer.router.v1.JudgeHitRequest\x1a&.modelmuxer.router.v1.JudgeHitResponse\x12_\n\nListModels\x12\'.modelmuxer.router.v1.ListModelsRequest\x1a(.modelmuxer.router.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!modelmuxer/router/v1/router.proto\x12\x14modelmuxer.router.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fmodelmuxer/cache/v1/cache.proto\x1a\x1dmodelmuxer/chat/v1/chat.proto\x1a\'modelmuxer/embedding/v1/embedding.proto\"C\n\x12\x43ountTokensRequest\x12-\n\x04\x63hat\x18\x01 \x01(\x0b\x32\x1f.modelmuxer.chat.v1.ChatRequest\"k\n\x13\x43ountTokensResponse\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x03\x12/\n\x06source\x18\x02 \x01(\x0e\x32\x1f.modelmuxer.chat.v1.UsageSource\x12\r\n\x05model\x18\x03 \x01(\t\"?\n\x0e\x45xplainRequest\x12-\n\x04\x63hat\x18\x01 \x01(\x0b\x32\x1f.modelmuxer.chat.v1.ChatRequest\"H\n\x0f\x45xplainResponse\x12\x35\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32#.modelmuxer.chat.v1.RoutingDecision\"\x13\n\x11ListModelsRequest\"\\\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.modelmuxer.router.v1.Model\x12\x19\n\x11\x63\x61talogue_version\x18\x02 \x01(\t\"\xb7\x02\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x0f\n\x07targets\x18\x03 \x03(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x05 \x01(\x03\x12\x19\n\x11max_output_tokens\x18\x06 \x01(\x03\x12\x1f\n\x17input_nanos_per_million\x18\x07 \x01(\x03\x12 \n\x18output_nanos_per_million\x18\x08 \x01(\x03\x12\x14\n\x0c\x63\x61pabilities\x18\t \x03(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tavailable\x18\x0b \x01(\x08\x12\x1a\n\x12unavailable_reason\x18\x0c \x01(\t\"-\n\x0fJudgeHitRequest\x12\x0b\n\x03hit\x18\x01 \x01(\t\x12\r\n\x05wrong\x18\x02 \x01(\x08\"\x12\n\x10JudgeHitResponse2\xbc\x06\n\rRouterService\x12I\n\x04\x43hat\x12\x1f.modelmuxer.chat.v1.ChatRequest\x1a .modelmuxer.chat.v1.ChatResponse\x12N\n\nStreamChat\x12\x1f.modelmuxer.chat.v1.ChatRequest\x1a\x1d.modelmuxer.chat.v1.ChatEvent0\x01\x12V\n\x05\x45mbed\x12%.modelmuxer.embedding.v1.EmbedRequest\x1a&.modelmuxer.embedding.v1.EmbedResponse\x12\x62\n\x0b\x43ountTokens\x12(.modelmuxer.router.v1.CountTokensRequest\x1a).modelmuxer.router.v1.CountTokensResponse\x12V\n\x07\x45xplain\x12$.modelmuxer.router.v1.ExplainRequest\x1a%.modelmuxer.router.v1.ExplainResponse\x12Y\n\x08JudgeHit\x12%.modelmuxer.router.v1.JudgeHitRequest\x1a&.modelmuxer.router.v1.JudgeHitResponse\x12_\n\nListModels\x12\'.modelmuxer.router.v1.ListModelsRequest\x1a(.modelmuxer.router.v1.ListModelsResponse\x12\x62\n\x0fInvalidateCache\x12&.modelmuxer.cache.v1.InvalidateRequest\x1a\'.modelmuxer.cache.v1.InvalidateResponse\x12\\\n\rGetCacheStats\x12$.modelmuxer.cache.v1.GetStatsRequest\x1a%.modelmuxer.cache.v1.GetStatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'modelmuxer.router.v1.router_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=164
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=231
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=233
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=340
-  _globals['_EXPLAINREQUEST']._serialized_start=342
-  _globals['_EXPLAINREQUEST']._serialized_end=405
-  _globals['_EXPLAINRESPONSE']._serialized_start=407
-  _globals['_EXPLAINRESPONSE']._serialized_end=479
-  _globals['_LISTMODELSREQUEST']._serialized_start=481
-  _globals['_LISTMODELSREQUEST']._serialized_end=500
-  _globals['_LISTMODELSRESPONSE']._serialized_start=502
-  _globals['_LISTMODELSRESPONSE']._serialized_end=594
-  _globals['_MODEL']._serialized_start=597
-  _globals['_MODEL']._serialized_end=908
-  _globals['_JUDGEHITREQUEST']._serialized_start=910
-  _globals['_JUDGEHITREQUEST']._serialized_end=955
-  _globals['_JUDGEHITRESPONSE']._serialized_start=957
-  _globals['_JUDGEHITRESPONSE']._serialized_end=975
-  _globals['_ROUTERSERVICE']._serialized_start=978
-  _globals['_ROUTERSERVICE']._serialized_end=1612
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=197
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=264
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=266
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=373
+  _globals['_EXPLAINREQUEST']._serialized_start=375
+  _globals['_EXPLAINREQUEST']._serialized_end=438
+  _globals['_EXPLAINRESPONSE']._serialized_start=440
+  _globals['_EXPLAINRESPONSE']._serialized_end=512
+  _globals['_LISTMODELSREQUEST']._serialized_start=514
+  _globals['_LISTMODELSREQUEST']._serialized_end=533
+  _globals['_LISTMODELSRESPONSE']._serialized_start=535
+  _globals['_LISTMODELSRESPONSE']._serialized_end=627
+  _globals['_MODEL']._serialized_start=630
+  _globals['_MODEL']._serialized_end=941
+  _globals['_JUDGEHITREQUEST']._serialized_start=943
+  _globals['_JUDGEHITREQUEST']._serialized_end=988
+  _globals['_JUDGEHITRESPONSE']._serialized_start=990
+  _globals['_JUDGEHITRESPONSE']._serialized_end=1008
+  _globals['_ROUTERSERVICE']._serialized_start=1011
+  _globals['_ROUTERSERVICE']._serialized_end=1839
 # @@protoc_insertion_point(module_scope)

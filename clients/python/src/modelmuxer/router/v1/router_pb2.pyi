@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from modelmuxer.cache.v1 import cache_pb2 as _cache_pb2
 from modelmuxer.chat.v1 import chat_pb2 as _chat_pb2
 from modelmuxer.embedding.v1 import embedding_pb2 as _embedding_pb2
 from google.protobuf.internal import containers as _containers

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from modelmuxer.cache.v1 import cache_pb2 as modelmuxer_dot_cache_dot_v1_dot_cache__pb2
 from modelmuxer.chat.v1 import chat_pb2 as modelmuxer_dot_chat_dot_v1_dot_chat__pb2
 from modelmuxer.embedding.v1 import embedding_pb2 as modelmuxer_dot_embedding_dot_v1_dot_embedding__pb2
 from modelmuxer.router.v1 import router_pb2 as modelmuxer_dot_router_dot_v1_dot_router__pb2
@@ -74,6 +75,16 @@ class RouterServiceStub(object):
                 request_serializer=modelmuxer_dot_router_dot_v1_dot_router__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=modelmuxer_dot_router_dot_v1_dot_router__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.InvalidateCache = channel.unary_unary(
+                '/modelmuxer.router.v1.RouterService/InvalidateCache',
+                request_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateResponse.FromString,
+                _registered_method=True)
+        self.GetCacheStats = channel.unary_unary(
+                '/modelmuxer.router.v1.RouterService/GetCacheStats',
+                request_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServiceServicer(object):
@@ -132,6 +143,20 @@ class RouterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def InvalidateCache(self, request, context):
+        """Makes answers of the response cache misses, at all its replicas. Wants a key of admin scope.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCacheStats(self, request, context):
+        """Tells what the response cache keeps and was asked, over all its replicas. Wants a key of admin scope.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -169,6 +194,16 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=modelmuxer_dot_router_dot_v1_dot_router__pb2.ListModelsRequest.FromString,
                     response_serializer=modelmuxer_dot_router_dot_v1_dot_router__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'InvalidateCache': grpc.unary_unary_rpc_method_handler(
+                    servicer.InvalidateCache,
+                    request_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateRequest.FromString,
+                    response_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateResponse.SerializeToString,
+            ),
+            'GetCacheStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCacheStats,
+                    request_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsRequest.FromString,
+                    response_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -363,6 +398,60 @@ class RouterService(object):
             '/modelmuxer.router.v1.RouterService/ListModels',
             modelmuxer_dot_router_dot_v1_dot_router__pb2.ListModelsRequest.SerializeToString,
             modelmuxer_dot_router_dot_v1_dot_router__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InvalidateCache(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.router.v1.RouterService/InvalidateCache',
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateRequest.SerializeToString,
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.InvalidateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCacheStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.router.v1.RouterService/GetCacheStats',
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsRequest.SerializeToString,
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ The router's face: what applications call."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from modelmuxer.cache.v1 import cache_pb2 as _cache_pb2
 from modelmuxer.chat.v1 import chat_pb2 as _chat_pb2
 from modelmuxer.embedding.v1 import embedding_pb2 as _embedding_pb2
 from modelmuxer.router.v1 import router_pb2 as _router_pb2
@@ -54,6 +55,10 @@ class RouterServiceStub:
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_router_pb2.ListModelsRequest, _router_pb2.ListModelsResponse]
     """Lists the models and aliases that the caller may name."""
+    InvalidateCache: _grpc.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]
+    """Makes answers of the response cache misses, at all its replicas. Wants a key of admin scope."""
+    GetCacheStats: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]
+    """Tells what the response cache keeps and was asked, over all its replicas. Wants a key of admin scope."""
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
@@ -79,6 +84,10 @@ class RouterServiceAsyncStub(RouterServiceStub):
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_router_pb2.ListModelsRequest, _router_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models and aliases that the caller may name."""
+    InvalidateCache: _aio.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]  # type: ignore[assignment]
+    """Makes answers of the response cache misses, at all its replicas. Wants a key of admin scope."""
+    GetCacheStats: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]  # type: ignore[assignment]
+    """Tells what the response cache keeps and was asked, over all its replicas. Wants a key of admin scope."""
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     """RouterService answers chats. Metadata: "authorization: Bearer <key>"; optional "traceparent", "x-run-id" and
@@ -143,5 +152,21 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_router_pb2.ListModelsResponse, _abc.Awaitable[_router_pb2.ListModelsResponse]]:
         """Lists the models and aliases that the caller may name."""
+
+    @_abc_1.abstractmethod
+    def InvalidateCache(
+        self,
+        request: _cache_pb2.InvalidateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.InvalidateResponse, _abc.Awaitable[_cache_pb2.InvalidateResponse]]:
+        """Makes answers of the response cache misses, at all its replicas. Wants a key of admin scope."""
+
+    @_abc_1.abstractmethod
+    def GetCacheStats(
+        self,
+        request: _cache_pb2.GetStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.GetStatsResponse, _abc.Awaitable[_cache_pb2.GetStatsResponse]]:
+        """Tells what the response cache keeps and was asked, over all its replicas. Wants a key of admin scope."""
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,1 @@
+"""The ledger in MongoDB: `store.MongoStore`, in parts by what is kept."""

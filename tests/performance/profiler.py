@@ -1,0 +1,259 @@
+"""Where a request's CPU goes, service by service: `make bench SUITE=profile`.
+
+The mesh is under load while py-spy samples the stacks of every service and /proc counts each thread's CPU. A stack
+belongs to the innermost of its frames, native ones included, whose file has an area. gRPC's own threads run no Python:
+what they use is the hops'. The sampler costs something itself, so it is the shares that count.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+from rich.table import Table
+
+from shared.telemetry import names
+from tests.mesh.mesh import until
+from tests.performance.load import Load, http_callers
+from tests.performance.report import Row
+from tests.performance.suites import MODEL, Case
+from tests.performance.targets import Target
+
+HOP = "the hop"
+LOOP = "event loop, asyncio, the rest"
+_AREAS = (
+    (HOP, ("modelmuxer/tunnel/", "shared/tunnel/", "shared/channels.py", "/grpc/", "cygrpc")),
+    ("interceptors", ("shared/interceptors.py", "shared/admission.py", "shared/deadline.py")),
+    ("traces, metrics, logs", ("shared/telemetry/", "prometheus_client/", "opentelemetry/", "/logging/")),
+    ("HTTP: face, providers", ("services/router/http/", "services/provider_proxy/upstream.py", "aiohttp/")),
+    ("wire formats", ("services/provider_proxy/adapters/", "shared/wire/", "shared/transcript.py")),
+    (
+        "money",
+        (
+            "shared/journal.py",
+            "shared/shipper.py",
+            "shared/pricing.py",
+            "services/accounting/",
+            "services/router/leases.py",
+            "services/router/rates.py",
+            "services/router/reservation.py",
+            "services/router/worst_case.py",
+        ),
+    ),
+    ("cache", ("services/cache/", "services/router/response_cache.py", "services/router/cache_key.py")),
+    ("routing, the walk", ("services/router/",)),
+    ("attempts", ("services/provider_proxy/",)),
+)
+_WAITING = re.compile(
+    r"(epoll_p?wait|poll|select|nanosleep|pthread_cond_\w*wait\w*|sem_\w*wait\w*"
+    r"|PyThread_acquire_lock\w*|acquire_timed|take_gil|PyEval_\w+Thread) "
+)
+_INNERMOST = 3  # frames in which a wait shows: the C library's own names are not always known
+_SERVICES = ("router", "provider-proxy", "cache", "accounting")
+_TOP = 10
+_HERTZ = 100
+_FRAME = re.compile(r"^(?P<function>.*) \((?P<file>[^()]*?)(?::\d+)?\)$")
+_THREAD = re.compile(r"^thread \((?P<tid>\d+)\)")
+
+
+@dataclass
+class Profile:
+    """What one service did while it was watched."""
+
+    requests: int
+    cpu_us: float
+    """Per request."""
+    calls: float
+    """Calls over the mesh's hops that this service took part in, per request."""
+    areas: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Shares of the CPU."""
+    functions: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Shares of the CPU, by the innermost Python function."""
+
+    @property
+    def hop_us(self) -> float:
+        """This side's CPU per request for all of its hops."""
+        return self.cpu_us * self.areas[HOP]
+
+
+def measure(mesh: Target, callers_pool: ProcessPoolExecutor, *, seconds: float, callers: int) -> Row:
+    """Loads the mesh's HTTP face, watches its services, and says what they did."""
+    case = Case(suite="profile", name="http unary", face="http", callers=callers)
+    load = Load(
+        address=mesh.http,
+        key=mesh.key,
+        model=MODEL,
+        prompt=case.prompt,
+        distinct=True,
+        stream=False,
+        callers=callers,
+        seconds=seconds + 2,
+    )
+    watched = {name: process for name, process in mesh.processes.items() if name in _SERVICES}
+    with tempfile.TemporaryDirectory() as folder:
+        before = {name: _thread_cpu_s(process) for name, process in watched.items()}
+        calls_before = {name: _calls(mesh, name) for name in watched}
+        running = callers_pool.submit(http_callers.run, load)
+        samplers = {name: _sample(process, Path(folder) / name, seconds) for name, process in watched.items()}
+        measured = running.result()
+        used = {name: _used(before[name], _thread_cpu_s(process)) for name, process in watched.items()}
+        calls = {name: _calls(mesh, name) - calls_before[name] for name in watched}
+        for name, sampler in samplers.items():
+            if sampler.wait(30):
+                sys.exit(f"py-spy could not watch {name}: run as root, or allow ptrace (kernel.yama.ptrace_scope=0)")
+        stacks = {name: list(_stacks(Path(folder) / name)) for name in watched}
+    served = sum(calls[name] for name in watched if name != "router")
+    calls["router"] = served  # it answers few calls itself: it makes them
+    requests = max(measured.requests, 1)
+    profiles = {
+        name: _profile(requests, used[name], stacks[name], watched[name].pid, calls[name] / requests)
+        for name in watched
+    }
+    return {**_row(profiles, callers), "rps": round(requests / measured.seconds, 1), "errors": measured.errors}
+
+
+def _sample(process: psutil.Process, output: Path, seconds: float) -> subprocess.Popen[bytes]:
+    command = [
+        "py-spy",
+        "record",
+        "--threads",
+        "--native",
+        "--full-filenames",
+        "--format",
+        "raw",
+        "--rate",
+        str(_HERTZ),
+    ]
+    command += ["--duration", str(max(round(seconds), 1)), "--output", str(output), "--pid", str(process.pid)]
+    program = Path(sys.executable).with_name(command[0])
+    return subprocess.Popen([program, *command[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _thread_cpu_s(process: psutil.Process) -> dict[int, float]:
+    return {thread.id: thread.user_time + thread.system_time for thread in process.threads()}
+
+
+def _used(before: Mapping[int, float], after: Mapping[int, float]) -> dict[int, float]:
+    return {tid: cpu_s - before.get(tid, 0.0) for tid, cpu_s in after.items()}
+
+
+def _calls(mesh: Target, service: str) -> int:
+    """Calls that a service has answered so far."""
+    assert mesh.mesh is not None
+    families = text_string_to_metric_families(mesh.mesh.metrics(service))
+    count = f"{names.RPC_SERVER_DURATION}_count"
+    return int(sum(sample.value for family in families for sample in family.samples if sample.name == count))
+
+
+def _stacks(path: Path) -> Iterator[tuple[int, list[str], int]]:
+    """Thread, frames from the outermost, samples; none of threads that wait."""
+    for line in until(lambda: path.read_text() if path.exists() else None).splitlines():
+        stack, _, samples = line.rpartition(" ")
+        thread, *frames = stack.split(";")
+        waits = any(_WAITING.match(frame) for frame in frames[-_INNERMOST:])
+        if not waits and (found := _THREAD.match(thread)):
+            yield int(found["tid"]), frames, int(samples)
+
+
+def _profile(
+    requests: int, used_s: Mapping[int, float], stacks: list[tuple[int, list[str], int]], pid: int, calls: float
+) -> Profile:
+    """Each thread's CPU, spread over its samples; of threads without Python all is gRPC's."""
+    total_s = sum(used_s.values()) or 1.0
+    profile = Profile(requests=requests, cpu_us=total_s / requests * 1e6, calls=calls)
+    samples = Counter[int]()
+    for tid, _, count in stacks:
+        samples[tid] += count
+    for tid, frames, count in stacks:
+        share = used_s.get(tid, 0.0) / total_s * count / samples[tid]
+        profile.areas[_area(frames)] += share
+        profile.functions[_function(frames)] += share
+    threads = sum(cpu_s for tid, cpu_s in used_s.items() if tid not in samples and tid != pid) / total_s
+    profile.areas[HOP] += threads
+    profile.functions["(gRPC's own threads)"] += threads
+    return profile
+
+
+def _area(frames: list[str]) -> str:
+    for frame in reversed(frames):
+        if "__main__" in frame:  # where every stack begins
+            continue
+        for area, files in _AREAS:
+            if any(file in frame for file in files):
+                return area
+    return LOOP
+
+
+def _function(frames: list[str]) -> str:
+    """The innermost Python function, or what the thread does without any."""
+    for frame in reversed(frames):
+        found = _FRAME.match(frame)
+        if found and found["file"].endswith(".py"):
+            return f"{found['function']} ({'/'.join(Path(found['file']).parts[-2:])})"
+    return "(no Python)"
+
+
+def _row(profiles: Mapping[str, Profile], callers: int) -> Row:
+    """For machines: the shares of each service."""
+    total = sum(profile.cpu_us for profile in profiles.values())
+    hops = sum(profile.hop_us for profile in profiles.values())
+    return {
+        "suite": "profile",
+        "case": "http unary",
+        "callers": callers,
+        "rss_mb": {},
+        "cpu_us": {name: round(profile.cpu_us) for name, profile in profiles.items()},
+        "hops_of_request": round(hops / total, 3),
+        "hop_us_a_side": {name: round(_a_side(profile), 1) for name, profile in profiles.items()},
+        "areas": {name: _rounded(profile.areas) for name, profile in profiles.items()},
+        "top": {name: _rounded(profile.functions, _TOP) for name, profile in profiles.items()},
+    }
+
+
+def _a_side(profile: Profile) -> float:
+    return profile.hop_us / profile.calls if profile.calls else 0.0
+
+
+def _rounded(shares: Mapping[str, float], most: int | None = None) -> dict[str, float]:
+    """The largest first."""
+    ranked = sorted(shares.items(), key=lambda item: item[1], reverse=True)
+    return {name: round(share, 4) for name, share in ranked[:most]}
+
+
+def tables(row: Row) -> Iterator[Table]:
+    """For eyes: areas by service, then each service's top ten."""
+    services = list(row["cpu_us"])
+    areas = Table(
+        title=f"Where a request's CPU goes, {row['callers']} HTTP callers: {row['hops_of_request']:.0%} in the hops",
+        title_justify="left",
+        caption="Shares of the service's own CPU; the sampler is in them.",
+        caption_justify="left",
+    )
+    areas.add_column("")
+    for name in services:
+        areas.add_column(name, justify="right")
+    areas.add_row("µs a request", *(f"{row['cpu_us'][name]:,}" for name in services))
+    areas.add_row("µs a hop on this side", *(f"{row['hop_us_a_side'][name]:.0f}" for name in services))
+    for area in [*(name for name, _ in _AREAS), LOOP]:
+        areas.add_row(area, *(_percent(row["areas"][name].get(area, 0.0)) for name in services))
+    yield areas
+    for name in services:
+        top = Table(title=f"{name}: top {_TOP} functions", title_justify="left")
+        top.add_column("function")
+        top.add_column("share", justify="right")
+        for function, share in row["top"][name].items():
+            top.add_row(function, _percent(share))
+        yield top
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share else ""
