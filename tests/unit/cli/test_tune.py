@@ -53,7 +53,7 @@ def test_guards_keep_near_questions_with_another_answer_out(
 def test_it_is_drawn_for_eyes(tmp_path: Path) -> None:
     drawn = tune(tmp_path / "pairs.jsonl")
     assert "0.89 ◀ default" in drawn
-    assert "AUC 0.500" in drawn
+    assert "area under the curve 0.500" in drawn
 
 
 def test_a_line_that_is_no_pair_is_named(tmp_path: Path) -> None:
