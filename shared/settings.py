@@ -29,9 +29,19 @@ MEANINGLESS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "CELERY_BROKER_URL": ((), "this release has no background worker; unset it"),
     "CELERY_RESULT_BACKEND": ((), "this release has no background worker; unset it"),
     "MAX_WORKERS": (("1",), "each service is one process in this release; set MAX_WORKERS=1 or unset it"),
-    "ENABLE_REQUEST_BATCHING": (("false",), "this release batches no requests; set it to false or unset it"),
-    "BATCH_SIZE": ((), "this release batches no requests; unset it"),
-    "BATCH_TIMEOUT": ((), "this release batches no requests; unset it"),
+    # An upstream call has one payer, one hold and one entry: callers' texts are not mixed, however many come at once.
+    "ENABLE_REQUEST_BATCHING": (
+        ("true", "false"),
+        "the texts of one request for embeddings share upstream calls, those of several never do; unset it",
+    ),
+    "BATCH_SIZE": (
+        (),
+        "one request's texts go upstream as many at once as the model takes (max_inputs); unset it",
+    ),
+    "BATCH_TIMEOUT": (
+        (),
+        "no request for embeddings waits for another: an upstream call has one payer; unset it",
+    ),
 }
 
 # MODELMUXER_ variables that something other than a service's settings reads.

@@ -7,6 +7,8 @@ import time
 from modelmuxer.cache.v1.cache_pb2_grpc import add_CacheServiceServicer_to_server
 
 from services.cache.flights import Flights
+from services.cache.semantic.index import SemanticIndex
+from services.cache.semantic.memory import Memory
 from services.cache.service import CacheService
 from services.cache.settings import CacheSettings
 from services.cache.stores import Store
@@ -23,12 +25,15 @@ async def build(settings: CacheSettings, app: App) -> None:
     """Hangs the cache onto its process."""
     store = await _store(settings)
     app.stack.push_async_callback(store.close)
+    index = SemanticIndex(settings.semantic_max_bytes, time.time)
+    memory = Memory(store, index, ttl_s=settings.ttl_s, clock=time.time)
+    app.background(memory.rebuild(), "rebuilding of the semantic index")
     flights = Flights(time.monotonic)
     app.on_drain(flights.drain)
     metrics.CACHE_FLIGHTS.set_function(lambda: len(flights))
     app.serve(
         add_CacheServiceServicer_to_server,
-        CacheService(store, flights, ttl_s=settings.ttl_s, shared=settings.store != "memory"),
+        CacheService(store, flights, memory, ttl_s=settings.ttl_s, shared=settings.store != "memory"),
         "modelmuxer.cache.v1.CacheService",
     )
 

@@ -19,6 +19,7 @@ from modelmuxer.cache.v1.cache_pb2 import FillOpen, FillRequest, FillResponse, F
 from modelmuxer.chat.v1.chat_pb2 import ChatResponse, FinishReason
 
 from services.cache.flights import BEAT_S, Flight, Flights, lost
+from services.cache.semantic.memory import Memory
 from services.cache.stores import About, Found, Key, Mark, Selection, Store, StoreError
 from services.cache.tally import Tally
 from shared.errors import MeshError, Reason
@@ -49,10 +50,11 @@ _NO_ANSWER = "the flight ended without an answer to keep"
 class CacheService(cache_pb2_grpc.CacheServiceServicer):
     """Serves CacheService over a store."""
 
-    def __init__(self, store: Store, flights: Flights, *, ttl_s: float, shared: bool = False) -> None:
+    def __init__(self, store: Store, flights: Flights, memory: Memory, *, ttl_s: float, shared: bool = False) -> None:
         """`shared` says that other replicas keep their answers in the same store."""
         self._store = store
         self._flights = flights
+        self._memory = memory
         self._ttl_s = ttl_s
         self._shared = shared
         self._tally = Tally()
@@ -182,6 +184,20 @@ class CacheService(cache_pb2_grpc.CacheServiceServicer):
             shared=self._shared,
             tenants=self._tally,
         )
+
+    async def FindSimilar(
+        self, request: cache_pb2.FindSimilarRequest, context: Context
+    ) -> cache_pb2.FindSimilarResponse:
+        """Finds a question whose answer may stand for another's."""
+        return await self._memory.find(request)
+
+    async def Remember(self, request: cache_pb2.RememberRequest, context: Context) -> cache_pb2.RememberResponse:
+        """Remembers a question."""
+        return await self._memory.remember(request)
+
+    async def Judge(self, request: cache_pb2.JudgeRequest, context: Context) -> cache_pb2.JudgeResponse:
+        """Takes a verdict."""
+        return await self._memory.judge(request)
 
     # --- look-ups ---
 

@@ -23,6 +23,12 @@ class CacheSettings(ServiceSettings):
     max_bytes: int = setting(
         256 * 1024 * 1024, env="CACHE_MAX_BYTES", minimum=1024 * 1024, help="what the answers may take in memory"
     )
+    semantic_max_bytes: int = setting(
+        256 * 1024 * 1024,
+        env="CACHE_SEMANTIC_MAX_BYTES",
+        minimum=1024 * 1024,
+        help="what the index of questions may take in memory, beside the answers",
+    )
     redis_url: str | None = setting(
         None, env="REDIS_URL", guide=True, secret=True, help="where Redis is (services/cache/stores/redis/address.py)"
     )

@@ -13,6 +13,7 @@ from modelmuxer.router.v1.router_pb2_grpc import add_RouterServiceServicer_to_se
 
 from services.router import http
 from services.router.cache_replicas import CacheReplicas
+from services.router.embedder import Embedder
 from services.router.engine import Engine
 from services.router.flights import Flights
 from services.router.leases import Leases
@@ -21,6 +22,8 @@ from services.router.principals import Principals
 from services.router.providers import LiveModels
 from services.router.reservation import Reservations
 from services.router.response_cache import ResponseCache
+from services.router.retry_budget import RetryBudget
+from services.router.semantic import SemanticCache
 from services.router.service import RouterService
 from services.router.settings import RouterSettings
 from shared import catalogue
@@ -58,6 +61,17 @@ async def build(settings: RouterSettings, app: App) -> None:
     operations = Operations(accounting, replica=app.replica)
     app.stack.push_async_callback(operations.drain)
     app.stack.push_async_callback(cache.drain)
+    reservations, retries = Reservations(leases, wait_s=settings.budget_wait_s), RetryBudget()
+    embedder = Embedder(
+        settings=settings, live=live, proxy=proxy, journal=journal, reservations=reservations, retries=retries
+    )
+    semantic = SemanticCache(
+        cache_stub,
+        embedder,
+        timeout_s=settings.cache_timeout_s,
+        embedding_timeout_s=settings.semantic_embedding_timeout_s,
+    )
+    app.stack.push_async_callback(semantic.drain)
     app.stack.push_async_callback(flights.close)
     app.on_drain(partial(flights.drain, settings.grace_s))
     engine = Engine(
@@ -66,13 +80,17 @@ async def build(settings: RouterSettings, app: App) -> None:
         principals=principals,
         live=live,
         cache=cache,
+        semantic=semantic,
         flights=flights,
         replicas=CacheReplicas(settings.cache_address, app.plain_channel),
         operations=operations,
         proxy=proxy,
         journal=journal,
-        reservations=Reservations(leases, wait_s=settings.budget_wait_s),
+        reservations=reservations,
+        embedder=embedder,
+        retries=retries,
     )
+    app.stack.push_async_callback(engine.drain)
     app.background(catalogue.watch(settings.config, os.environ, engine.use), "catalogue watch")
     app.serve(add_RouterServiceServicer_to_server, RouterService(engine), SERVICE, public=True)
     await http.serve(app, settings, engine)

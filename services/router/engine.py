@@ -51,11 +51,13 @@ from services.router.reservation import MOST_NAMED, NoRoom, Reservations, altern
 from services.router.response_cache import ResponseCache
 from services.router.retry_budget import RetryBudget
 from services.router.scoring import Option, Size
+from services.router.semantic import SemanticCache, wants_like
 from services.router.settings import RouterSettings
 from services.router.sharing import Share
 from services.router.shortlist import Asked, effective_cap, narrow, no_candidate
 from services.router.validation import validate
-from services.router.walk import Walk
+from services.router.verification import Verifier
+from services.router.walk import Similar, Walk
 from shared.catalogue import Catalogue, Model
 from shared.errors import MeshError, Reason
 from shared.journal import Journal
@@ -88,6 +90,9 @@ class Engine:
         cache: ResponseCache,
         flights: Flights,
         replicas: CacheReplicas,
+        semantic: SemanticCache,
+        embedder: Embedder,
+        retries: RetryBudget,
         operations: Operations,
         proxy: ProviderServiceAsyncStub,
         journal: Journal,
@@ -100,20 +105,15 @@ class Engine:
         self._cache = cache
         self._flights = flights
         self._replicas = replicas
+        self._semantic = semantic
+        self._verifier = Verifier(semantic, self._fresh, per_minute=settings.semantic_verify_per_minute)
         self._operations = operations
         self._proxy = proxy
         self._journal = journal
         self._reservations = reservations
         self._refusals = Refusals(settings.cache_refusal_ttl_s)
-        self._retries = RetryBudget()
-        self._embedder = Embedder(
-            settings=settings,
-            live=live,
-            proxy=proxy,
-            journal=journal,
-            reservations=reservations,
-            retries=self._retries,
-        )
+        self._retries = retries
+        self._embedder = embedder
         self._decisions = Decisions(ttl_s=settings.routing_cache_ttl_s if settings.enable_routing_cache else 0)
 
     def use(self, catalogue: Catalogue) -> None:
@@ -169,6 +169,15 @@ class Engine:
         self._authorise(call)
         check_operation_id(call.operation_id)
         return await self._embedder.embed(self._catalogue, call, request)
+
+    async def judge_hit(self, call: Call, hit: str, wrong: bool) -> None:
+        """Takes the caller's verdict on a semantic hit."""
+        self._authorise(call)
+        await self._semantic.judge(call.principal.tenant, hit, wrong)
+
+    async def drain(self) -> None:
+        """Ends what goes on behind callers' backs."""
+        await self._verifier.drain()
 
     async def list_models(self, call: Call) -> router_pb2.ListModelsResponse:
         """What the caller's key may name."""
@@ -285,13 +294,15 @@ class Engine:
         """The cache's answer, made this request's own; or the flight that it has joined; or neither."""
         plan, chat = walk.plan, walk.chat
         if plan.store or plan.look_up:
-            walk.key = _cache_key(walk)
+            walk.key = _cache_key(walk, chat)
         if walk.key is None or not plan.look_up:
             walk.cache = CacheInfo(status=CacheInfo.STATUS_BYPASS, reason=plan.bypass)
             found = LookupResponse()
         else:
             self._refusals.check(walk.key, walk.call.request_id)
             walk.cache = CacheInfo(status=CacheInfo.STATUS_MISS)
+            if (like := await self._look_up_like(walk)) is not None:
+                return like, None
             request = LookupRequest(key=walk.key, max_age=plan.max_age, stale=plan.stale)
             if plan.share and share:
                 found, flight = await self._board(walk, request, make)
@@ -306,6 +317,38 @@ class Engine:
                 )
             return None, None
         return self._kept(walk, found), None
+
+    async def _look_up_like(self, walk: Walk) -> ChatResponse | None:
+        """Where the request takes a like question's answer: this question's own if it is kept, else a like one's.
+
+        Before any flight is boarded, so that what is answered by another's answer leads and follows nobody.
+        """
+        if walk.key is None or walk.question is not None or not wants_like(walk.chat, walk.asked.alias):
+            return None
+        exact = LookupRequest(key=walk.key, max_age=walk.plan.max_age)
+        found = await self._cache.look_up(exact)
+        if found is not None and found.HasField("answer"):
+            return self._kept(walk, found)
+        similar = await self._semantic.find(walk, self._catalogue, lambda rest: _cache_key(walk, rest))
+        if similar is None or not similar.found.HasField("key"):
+            walk.nearly = similar if similar is not None and similar.found.HasField("near") else None
+            return None
+        found = await self._cache.look_up(LookupRequest(key=similar.found.key, max_age=walk.plan.max_age))
+        if found is None or not found.HasField("answer"):
+            return None
+        answer = self._kept(walk, found, similar)
+        self._verifier.hit(walk, similar, answer)
+        return answer
+
+    async def _stored(self, key: CacheKey) -> ChatResponse | None:
+        """An answer as it is kept."""
+        found = await self._cache.look_up(LookupRequest(key=key))
+        return found.answer if found is not None and found.HasField("answer") else None
+
+    async def _fresh(self, call: Call, chat: ChatRequest) -> ChatResponse:
+        """An answer for the mesh's own use, at the caller's cost."""
+        self._admit(call, chat)
+        return await self._answer(call, chat)
 
     async def _board(self, walk: Walk, request: LookupRequest, make: Work) -> tuple[LookupResponse, Flight | None]:
         """Looks an answer up. If there is none, joins the flight that makes it, which may be this request's own."""
@@ -374,8 +417,8 @@ class Engine:
         self._lead(again, flight, opening, partial(self._make_answer, again))
         return flight
 
-    def _kept(self, walk: Walk, found: LookupResponse) -> ChatResponse:
-        """The cache's answer, as this request's."""
+    def _kept(self, walk: Walk, found: LookupResponse, similar: Similar | None = None) -> ChatResponse:
+        """The cache's answer, or a like question's, as this request's."""
         answer = found.answer
         plan = walk.plan
         stale = plan.max_age is not None and found.age.ToNanoseconds() > plan.max_age.ToNanoseconds()
@@ -384,6 +427,10 @@ class Engine:
             age=found.age,
             saved_nanos=answer.completed.cost.nanos,
         )
+        if similar is not None:
+            walk.cache.status = CacheInfo.STATUS_SEMANTIC
+            walk.cache.similarity, walk.cache.difference = similar.found.similarity, similar.found.difference
+            walk.cache.hit = similar.hit
         walk.begin_shared(answer.started, f"The response cache has the answer of {answer.started.model}.")
         walk.end_shared(answer.completed)
         self._journal_saving(walk, answer.started)
@@ -400,6 +447,8 @@ class Engine:
                 flight.storable = event.HasField("completed") and cacheability.storable(event.completed, walk.plan)
                 flight.add(event)
         flight.land()
+        if flight.storable:
+            self._remember(walk, None)
 
     async def _make_answer(self, walk: Walk, flight: Flight) -> None:
         """Makes a flight's answer, whole."""
@@ -407,6 +456,8 @@ class Engine:
         answer = await self._whole_attempts(walk)
         flight.storable = cacheability.storable(answer.completed, walk.plan)
         flight.land(answer)
+        if flight.storable:
+            self._remember(walk, answer)
 
     async def _own_events(self, walk: Walk, seen: Observation) -> Events:
         """An answer for this request alone."""
@@ -564,6 +615,15 @@ class Engine:
             opening = _opening(walk, b"")
             opening.answer.CopyFrom(answer)
             self._cache.fill_later(opening)
+            self._remember(walk, answer)
+
+    def _remember(self, walk: Walk, answer: ChatResponse | None) -> None:
+        """Lets like questions find an answer that is being stored, and has one that was nearly given judged by it."""
+        if walk.key is None or walk.question is None:
+            return
+        self._semantic.remember_later(walk, walk.key)
+        if walk.nearly is not None and answer is not None:
+            self._verifier.near(walk, walk.nearly, self._stored, answer)
 
     def _journal_saving(self, walk: Walk, started: Started) -> None:
         """A ledger line at no cost, which says what was saved. A full journal is no reason to withhold the answer."""
@@ -588,7 +648,7 @@ def _order(walk: Walk, model: Model) -> Order:
         call=walk.upstream or walk.call,
         chat=walk.chat,
         model=model,
-        number=len(walk.attempts) + 1,
+        number=len(walk.look_ups) + len(walk.attempts) + 1,
         max_output_tokens=effective_cap(model, walk.size.input, *walk.caps),
         input_tokens=walk.size.input,
     )
@@ -601,10 +661,10 @@ def _size(chat: ChatRequest) -> Size:
     return Size(prompt=estimate_message(chat.messages[-1]), input=estimate_input_tokens(chat), output=output)
 
 
-def _cache_key(walk: Walk) -> CacheKey:
+def _cache_key(walk: Walk, chat: ChatRequest) -> CacheKey:
     principal = walk.call.principal
     digest = answer_digest(
-        walk.chat,
+        chat,
         within=scope(walk.plan.width, principal, walk.chat.end_user),
         asked=walk.asked.identity,
         allowed_models=principal.models,

@@ -21,6 +21,8 @@ def decision_headers(started: Started) -> Headers:
         ("strategy", started.decision.strategy),
         ("decision", started.decision.reason),
         ("cache", cache_word(started.cache)),
+        ("cache-similarity", f"{started.cache.similarity:.4f}" if started.cache.similarity else ""),
+        ("cache-hit", started.cache.hit),
         ("catalogue", started.decision.catalogue_version),
     )
     decided = [(PREFIX + name, _plain(value)) for name, value in values if value]

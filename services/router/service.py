@@ -53,6 +53,10 @@ class RouterService(router_pb2_grpc.RouterServiceServicer):
     async def Explain(self, request: router_pb2.ExplainRequest, context: Context) -> router_pb2.ExplainResponse:
         return await self._engine.explain(await self._call(context), request.chat)
 
+    async def JudgeHit(self, request: router_pb2.JudgeHitRequest, context: Context) -> router_pb2.JudgeHitResponse:
+        await self._engine.judge_hit(await self._call(context), request.hit, request.wrong)
+        return router_pb2.JudgeHitResponse()
+
     async def ListModels(
         self, request: router_pb2.ListModelsRequest, context: Context
     ) -> router_pb2.ListModelsResponse:

@@ -30,6 +30,19 @@ class RouterSettings(ServiceSettings):
         maximum=5,
         help="how long a look-up may take; then it is a miss",
     )
+    semantic_embedding_timeout_s: float = setting(
+        1.0,
+        env="SEMANTIC_EMBEDDING_TIMEOUT_S",
+        minimum=0.01,
+        maximum=30,
+        help="how long the embedding for a look-up by meaning may take; then it is a miss",
+    )
+    semantic_verify_per_minute: int = setting(
+        30,
+        env="SEMANTIC_VERIFY_PER_MINUTE",
+        minimum=0,
+        help="most hits by meaning that are compared with a fresh answer, in a minute",
+    )
     cache_scope: CacheScope = setting(
         "tenant",
         env="CACHE_SCOPE",

@@ -236,6 +236,8 @@ def _cache(chat: ChatRequest) -> None:
     cache = chat.cache
     if cache.only_if_cached and (cache.no_store or cache.no_cache):
         _refuse("cache.only_if_cached", "cannot go with no_store or no_cache, which forbid the look-up")
+    if cache.HasField("similarity") and not 0.0 < cache.similarity <= 1.0:
+        _refuse("cache.similarity", "must be above 0 and at most 1")
     for name in ("max_age", "ttl"):
         if cache.HasField(name):
             _duration(getattr(cache, name), f"cache.{name}")

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from modelmuxer.cache.v1.cache_pb2 import CacheKey
+from modelmuxer.cache.v1.cache_pb2 import CacheKey, FindSimilarResponse, SemanticQuestion
 from modelmuxer.chat.v1 import chat_pb2
 from modelmuxer.chat.v1.chat_pb2 import (
     CacheInfo,
@@ -24,6 +24,15 @@ from services.router.call import Call
 from services.router.scoring import Scored, Size
 from services.router.shortlist import Asked, Shortlist
 from shared.catalogue import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Similar:
+    """What the cache found for a question."""
+
+    found: FindSimilarResponse
+    hit: str
+    """What verdicts name the hit by."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +61,12 @@ class Walk:
     ready_s: dict[str, float] = field(default_factory=dict)
     """When a model that failed may be asked again; one that is missing here was not asked yet."""
 
+    question: SemanticQuestion | None = None
+    """What was asked, by meaning, where a like question's answer may do."""
+    nearly: Similar | None = None
+    """A like question whose answer was not like enough to serve."""
+    look_ups: list[chat_pb2.Attempt] = field(default_factory=list)
+    """Upstream calls that were made to look the answer up: embeddings."""
     rate_limits: list[RateLimit] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -90,8 +105,8 @@ class Walk:
 
     def complete(self, completed: Completed) -> None:
         """Adds to the proxy's `completed` what only the router knows: all attempts, and their cost."""
-        completed.attempts.extend(self.attempts)
-        completed.cost.nanos = sum(attempt.cost.nanos for attempt in self.attempts)
+        completed.attempts.extend((*self.look_ups, *self.attempts))
+        completed.cost.nanos = sum(attempt.cost.nanos for attempt in completed.attempts)
         completed.cost.price_version = self.attempts[-1].cost.price_version
         completed.cache.CopyFrom(self.cache)
         completed.warnings.extend(self.warnings)
@@ -105,9 +120,10 @@ class Walk:
 
     def end_shared(self, completed: Completed) -> None:
         """Turns the end of such an answer into this request's: nothing was used, nothing is paid."""
-        completed.cost.nanos = 0
         completed.usage.source = UsageSource.USAGE_SOURCE_CACHE
         completed.ClearField("attempts")
+        completed.attempts.extend(self.look_ups)
+        completed.cost.nanos = sum(attempt.cost.nanos for attempt in self.look_ups)
         completed.ClearField("warnings")
         completed.cache.CopyFrom(self.cache)
 

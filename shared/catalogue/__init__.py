@@ -14,6 +14,7 @@ from shared.catalogue.catalogue import (
     Dialect,
     Model,
     Provider,
+    Semantic,
 )
 from shared.catalogue.documents import CatalogueError
 from shared.catalogue.loading import load
@@ -30,6 +31,7 @@ __all__ = [
     "Dialect",
     "Model",
     "Provider",
+    "Semantic",
     "load",
     "watch",
 ]

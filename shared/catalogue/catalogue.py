@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from modelmuxer.accounting.v1.accounting_pb2 import Price
+from modelmuxer.likeness import DEFAULT_THRESHOLD
 
 DEFAULT_ALIAS = "auto"
 DEFAULT_EMBEDDING_ALIAS = "embed"
@@ -109,6 +110,21 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Semantic:
+    """How an alias's answers may stand for one another."""
+
+    model: str = DEFAULT_EMBEDDING_ALIAS
+    threshold: float = DEFAULT_THRESHOLD
+    dimensions: int | None = None
+    judge: str = ""
+    """A model that verdicts are asked of; "caller" if only callers give any; empty for none."""
+    sample: float = 0.0
+    """Share of hits that are compared with a fresh answer."""
+    most_wrong: float = 0.0
+    """Promised share of wrong hits, which verdicts hold the threshold to."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Alias:
     """A name for several models. `fallbacks` come after `targets`, whatever the strategy thinks of them."""
 
@@ -120,6 +136,7 @@ class Alias:
     max_output_tokens: int | None
     cache_sampled: bool
     cache_ttl_s: int | None
+    semantic: Semantic | None = None
     version: str
     cache_scope: CacheScope = "tenant"
     cache_tool_calls: bool = False

@@ -15,7 +15,7 @@ import orjson
 from modelmuxer.accounting.v1.accounting_pb2 import Price, PriceFactor, PriceRow
 from pydantic import ValidationError
 
-from shared.catalogue.catalogue import DEFAULT_ALIAS, Alias, Catalogue, Deployment, Dialect, Model, Provider
+from shared.catalogue.catalogue import DEFAULT_ALIAS, Alias, Catalogue, Deployment, Dialect, Model, Provider, Semantic
 from shared.catalogue.documents import CatalogueError, Document, blame, merge, read, sentences
 from shared.catalogue.schema import (
     CAPABILITIES,
@@ -25,6 +25,7 @@ from shared.catalogue.schema import (
     ModelEntry,
     PriceEntry,
     ProviderEntry,
+    SemanticEntry,
 )
 from shared.catalogue.simulation import simulate
 
@@ -166,6 +167,12 @@ class _Builder:
                     advice = f"did you mean {near[0]}?" if near else "name one of the catalogue"
                     self._wrong(f'there is no model "{target}"; {advice}', "aliases", name, field)
 
+        semantic = entry.cache.semantic
+        if semantic is not None and not self._embeds(semantic.model, catalogue):
+            self._wrong(f'"{semantic.model}" is no embedding model, nor an alias of one', "aliases", name, "cache")
+        if semantic is not None and semantic.verify is not None and not self._judges(semantic.verify.judge, catalogue):
+            sentence = f'the judge "{semantic.verify.judge}" is neither "caller" nor a model that answers chats'
+            self._wrong(sentence, "aliases", name, "cache")
         targets = tuple(dict.fromkeys(ids("targets", entry.targets)))
         fallbacks = dict.fromkeys(ids("fallbacks", entry.fallbacks))
         return Alias(
@@ -177,13 +184,39 @@ class _Builder:
             max_output_tokens=entry.max_output_tokens,
             cache_sampled=entry.cache.sampled,
             cache_ttl_s=entry.cache.ttl_s,
+            semantic=_semantic(entry.cache.semantic),
             cache_scope=entry.cache.scope,
             cache_tool_calls=entry.cache.tool_calls,
             version=_digest(entry.model_dump(exclude={"description"})),
         )
 
+    def _embeds(self, name: str, catalogue: Catalogue) -> bool:
+        if name in self._entry.aliases:
+            entry = self._entry.aliases[name]
+            return len({*entry.targets, *entry.fallbacks}) == 1 and self._embeds(entry.targets[0], catalogue)
+        model = catalogue.resolve(name)
+        return isinstance(model, Model) and model.embeds
+
+    def _judges(self, name: str, catalogue: Catalogue) -> bool:
+        model = catalogue.resolve(name)
+        return name in ("caller", *self._entry.aliases) or (isinstance(model, Model) and model.chats)
+
     def _wrong(self, sentence: str, *where: int | str) -> None:
         self._problems.append(f"{blame(self._documents, [*where])}: {'.'.join(map(str, where))}: {sentence}")
+
+
+def _semantic(entry: SemanticEntry | None) -> Semantic | None:
+    if entry is None:
+        return None
+    verify = entry.verify
+    return Semantic(
+        model=entry.model,
+        threshold=entry.threshold,
+        dimensions=entry.dimensions,
+        judge=verify.judge if verify else "",
+        sample=verify.sample if verify else 0.0,
+        most_wrong=verify.most_wrong if verify else 0.0,
+    )
 
 
 def _bare_names(models: Mapping[str, Model]) -> dict[str, str]:

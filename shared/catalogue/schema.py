@@ -14,9 +14,10 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+from modelmuxer.likeness import DEFAULT_THRESHOLD
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from shared.catalogue.catalogue import EMBEDDING_CAPABILITIES, CacheScope, Strategy, WireFormat
+from shared.catalogue.catalogue import DEFAULT_EMBEDDING_ALIAS, EMBEDDING_CAPABILITIES, CacheScope, Strategy, WireFormat
 
 NANOS_PER_DOLLAR = 10**9
 MAX_DOLLARS = 1_000_000  # a million dollars per million tokens: beyond it, somebody forgot the unit
@@ -205,6 +206,23 @@ class DeploymentEntry(Entry):
     region: str = ""
 
 
+class VerifyEntry(Entry):
+    """Who judges semantic hits, how many, and the share of wrong ones that is promised."""
+
+    judge: str
+    sample: Annotated[float, Field(ge=0, le=1)] = 0.05
+    most_wrong: Annotated[float, Field(gt=0, lt=1)] = 0.02
+
+
+class SemanticEntry(Entry):
+    """How answers may stand for one another: the embedding model, and how like their questions must be."""
+
+    model: str = DEFAULT_EMBEDDING_ALIAS
+    threshold: Annotated[float, Field(gt=0, le=1)] = DEFAULT_THRESHOLD
+    dimensions: Annotated[int, Field(ge=1, strict=True)] | None = None
+    verify: VerifyEntry | None = None
+
+
 class CacheEntry(Entry):
     """What the response cache may do for an alias."""
 
@@ -212,6 +230,7 @@ class CacheEntry(Entry):
     ttl_s: Annotated[int, Field(ge=1, strict=True)] | None = None
     scope: CacheScope = "tenant"
     tool_calls: bool = False
+    semantic: SemanticEntry | None = None
 
 
 class AliasEntry(Entry):

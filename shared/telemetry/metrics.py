@@ -70,6 +70,10 @@ PROVIDER_CONNECTIONS = Gauge(
 CACHE_LOOKUPS = Counter(names.CACHE_LOOKUPS, "Look-ups in the response cache, by result.", ("result",))
 CACHE_ENTRIES = Gauge(names.CACHE_ENTRIES, "Answers in the response cache.")
 CACHE_BYTES = Gauge(names.CACHE_BYTES, "Bytes in the response cache.")
+SEMANTIC_LOOKUPS = Counter(names.SEMANTIC_LOOKUPS, "Look-ups by meaning, by result.", ("result",))
+SEMANTIC_VERDICTS = Counter(names.SEMANTIC_VERDICTS, "Verdicts on answers that stood for others.", ("verdict",))
+SEMANTIC_BYTES = Gauge(names.SEMANTIC_BYTES, "Bytes of the index of questions.")
+SEMANTIC_PARTITIONS = Gauge(names.SEMANTIC_PARTITIONS, "Partitions of the index of questions.")
 CACHE_LOOKUP_DURATION = Histogram(
     names.CACHE_LOOKUP_DURATION, "How long routers waited for a look-up, hit or miss.", buckets=names.LOOKUP_BUCKETS
 )

@@ -75,6 +75,9 @@ class Filling(cache_pb2_grpc.CacheServiceServicer):
     """A method with a request stream; all its methods are public."""
 
     Lookup: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.Lookup
+    FindSimilar: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.FindSimilar
+    Remember: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.Remember
+    Judge: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.Judge
     Follow: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.Follow
     WatchFlights: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.WatchFlights
     Invalidate: ClassVar[Any] = cache_pb2_grpc.CacheServiceServicer.Invalidate

@@ -23,21 +23,22 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tests.faults import cache_faults
-from tests.performance import flights, footprint, hop, money, profiler, report
+from tests.performance import flights, footprint, hop, money, profiler, report, semantic
 from tests.performance.collector import collecting
 from tests.performance.load import Load, Measured, grpc_callers, http_callers
 from tests.performance.suites import QUICK, SUITES, Case, Scale
 from tests.performance.targets import Target, targets
 from tests.stores.cache.servers import redis_server
 
+_SEMANTIC = "semantic"  # the index by itself, and what it would serve
 _HOP = "hop"  # one call's way between two processes: no mesh, no floor, its own pairs
 _CACHE = "cache"  # has more to tell than its cases
 _FAULTS = "cache-faults"  # Redis in every kind of trouble, under load
 _PROFILE = "profile"  # where the mesh's CPU goes: watched from outside, nothing beside it
 _FLIGHT = "flight"  # how many upstream calls become of many equal ones: a mesh of its own, of four routers
 _MONEY = "money"  # the ledger, budgets and leases on against off: two meshes of its own
-_KNOWN = [*SUITES, _HOP, _FAULTS, _FLIGHT, _PROFILE, _MONEY]
-_UNASKED = [name for name in _KNOWN if name not in (_FAULTS, _FLIGHT, _PROFILE, _MONEY)]
+_KNOWN = [*SUITES, _SEMANTIC, _HOP, _FAULTS, _FLIGHT, _PROFILE, _MONEY]
+_UNASKED = [*SUITES, _HOP]
 _WARM_UP = 0.2  # of a turn
 _MOST = 0.99
 _RUN = {"http": http_callers.run, "grpc": grpc_callers.run}
@@ -113,6 +114,10 @@ def main() -> None:
     tracing = "tracing on" if arguments.tracing else "tracing off"
     title = f"{metadata['date']}, {metadata['cores']} cores, {arguments.transport}, {tracing}"
     shown = list(report.tables(rows, title=title)) if rows else []
+    if _SEMANTIC in suites:
+        made, tables = semantic.measure(semantic.QUICK if arguments.quick else semantic.Plan(), console)
+        rows += made
+        shown += tables
     if _CACHE in suites:
         kept = [*footprint.round_trips(scale.cache_callers, seconds), *footprint.footprints(scale.entries)]
         rows += kept

@@ -21,6 +21,7 @@ from services.router.headers import cost_headers, decision_headers, embedding_he
 from services.router.http import caching, embeddings, models
 from services.router.http.anthropic import AnthropicFace
 from services.router.http.face import EventStream, Face
+from services.router.http.fields import boolean, mapping, parse_json, string
 from services.router.http.headers import authorization, read_cache_control
 from services.router.http.openai import OpenAIFace
 from services.router.http.problems import http_status, problem_members
@@ -50,8 +51,8 @@ _NOT_SERVED = {
     "/v1/realtime": "The Realtime API",
 }
 _SERVED = (
-    "This gateway serves /v1/chat/completions, /v1/messages, /v1/messages/count_tokens, /v1/embeddings, /v1/models "
-    "and /healthz"
+    "This gateway serves /v1/chat/completions, /v1/messages, /v1/messages/count_tokens, /v1/embeddings, /v1/models, "
+    "/v1/cache/verdicts and /healthz"
 )
 
 
@@ -88,6 +89,7 @@ class HttpFaces:
         app.router.add_post("/v1/messages", messages)
         app.router.add_post("/v1/messages/count_tokens", self._count_tokens)
         app.router.add_post("/v1/embeddings", self._embed)
+        app.router.add_post("/v1/cache/verdicts", self._judge_hit)
         app.router.add_get("/v1/models", self._list_models)
         app.router.add_get("/v1/models/{id:.+}", self._get_model)
         app.router.add_get("/healthz", self._healthz)
@@ -143,6 +145,15 @@ class HttpFaces:
         answer = await self._engine.embed(call, reading.request)
         body = embeddings.render(answer, as_base64=reading.as_base64)
         return self._json(body, headers=embedding_headers(answer))
+
+    # --- verdicts on hits by meaning ---
+
+    async def _judge_hit(self, request: web.Request) -> web.StreamResponse:
+        """{"hit": what x-modelmuxer-cache-hit said, "wrong": true or false}"""
+        call = await self._call(request)
+        fields = mapping(parse_json(await request.read()), "The body")
+        await self._engine.judge_hit(call, string(fields.get("hit"), "hit"), boolean(fields.get("wrong"), "wrong"))
+        return self._json({})
 
     # --- models and health ---
 

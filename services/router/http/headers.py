@@ -11,7 +11,10 @@ MAX_DIGITS = 10  # RFC 9111, 1.2.2: more seconds than fit 31 bits are as good as
 
 
 def read_cache_control(headers: Headers, control: chat.CacheControl) -> None:
-    """Reads a request's Cache-Control (RFC 9111, 5.2.1); unknown directives are ignored."""
+    """Reads a request's Cache-Control (RFC 9111, 5.2.1); unknown directives are ignored.
+
+    Of our own are "semantic", "semantic=0.92" (how like a question must be) and "exact".
+    """
     for directive in headers.get("Cache-Control", "").split(","):
         name, _, value = directive.strip().lower().partition("=")
         match name:
@@ -21,6 +24,12 @@ def read_cache_control(headers: Headers, control: chat.CacheControl) -> None:
                 control.no_cache = True
             case "only-if-cached":
                 control.only_if_cached = True
+            case "semantic":
+                control.semantic = True
+                if value:
+                    control.similarity = _share(value, name)
+            case "exact":
+                control.semantic = False
             case "max-age":
                 control.max_age.seconds = _seconds(name, value)
             case "stale-while-revalidate":  # RFC 5861 has it in answers; here a caller says what they would take
@@ -32,6 +41,13 @@ def _seconds(directive: str, value: str) -> int:
     if not digits.isdecimal() or len(digits) > MAX_DIGITS:
         raise malformed("Cache-Control", f"must give {directive} in whole seconds")
     return int(digits)
+
+
+def _share(value: str, name: str) -> float:
+    try:
+        return float(value.strip('"'))
+    except ValueError:
+        raise malformed("Cache-Control", f"must give {name} as a number from 0 to 1") from None
 
 
 def authorization(headers: Headers) -> str | None:

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 import click
-from modelmuxer.cli import audit, cache, callers, ceilings, chat, explain, keys, ledger, models, reconcile, scale, spend
+from modelmuxer.cli import (
+    audit,
+    cache,
+    callers,
+    ceilings,
+    chat,
+    explain,
+    keys,
+    ledger,
+    models,
+    reconcile,
+    scale,
+    spend,
+    tune,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -18,6 +32,7 @@ def up(arguments: tuple[str, ...]) -> None:
     ledger.run("services", *arguments)
 
 
+cache.cache.add_command(tune.tune)
 for command in (
     *(chat.chat, explain.explain, models.models, spend.spend, reconcile.reconcile, audit.audit),
     *(ledger.ledger, keys.keys, ceilings.budgets, ceilings.limits, cache.cache, scale.scale),

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from modelmuxer.chat.v1 import chat_pb2 as modelmuxer_dot_chat_dot_v1_dot_chat__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmodelmuxer/cache/v1/cache.proto\x12\x13modelmuxer.cache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dmodelmuxer/chat/v1/chat.proto\"*\n\x08\x43\x61\x63heKey\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"\xc2\x01\n\rLookupRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12*\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x05offer\x18\x0b \x01(\x0b\x32 .modelmuxer.cache.v1.FlightOffer\x12(\n\x05stale\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\"-\n\x0b\x46lightOffer\x12\x0e\n\x06\x66light\x18\x01 \x01(\x0c\x12\x0e\n\x06router\x18\x02 \x01(\t\"\x90\x01\n\x0eLookupResponse\x12\x30\n\x06\x61nswer\x18\x01 \x01(\x0b\x32 .modelmuxer.chat.v1.ChatResponse\x12&\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x66light\x18\x0b \x01(\x0c\x12\x14\n\x0cwatch_wanted\x18\x0c \x01(\t\"\x8c\x02\n\x0b\x46illRequest\x12-\n\x04open\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.FillOpenH\x00\x12.\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1d.modelmuxer.chat.v1.ChatEventH\x00\x12\x32\n\x06\x61nswer\x18\x0b \x01(\x0b\x32 .modelmuxer.chat.v1.ChatResponseH\x00\x12\x33\n\x07\x66\x61ilure\x18\x0c \x01(\x0b\x32 .modelmuxer.cache.v1.FillFailureH\x00\x12-\n\x04left\x18\r \x01(\x0b\x32\x1d.modelmuxer.cache.v1.FillLeftH\x00\x42\x06\n\x04part\"\x1d\n\x0b\x46illFailure\x12\x0e\n\x06status\x18\x01 \x01(\x0c\"\n\n\x08\x46illLeft\"\xed\x01\n\x08\x46illOpen\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x06\x61nswer\x18\x03 \x01(\x0b\x32 .modelmuxer.chat.v1.ChatResponse\x12\x0e\n\x06\x66light\x18\x0b \x01(\x0c\x12\r\n\x05\x61lias\x18\x0c \x01(\t\x12\x0c\n\x04tags\x18\r \x03(\t\x12.\n\x0brefusal_ttl\x18\x15 \x01(\x0b\x32\x19.google.protobuf.Duration\".\n\x0c\x46illResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"K\n\rFollowRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12\x0e\n\x06\x66light\x18\x02 \x01(\x0c\"}\n\x0e\x46ollowResponse\x12.\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.chat.v1.ChatEventH\x00\x12\x32\n\x06\x61nswer\x18\x02 \x01(\x0b\x32 .modelmuxer.chat.v1.ChatResponseH\x00\x42\x07\n\x05piece\"%\n\x13WatchFlightsRequest\x12\x0e\n\x06router\x18\x01 \x01(\t\"c\n\x14WatchFlightsResponse\x12\x0e\n\x06\x66light\x18\x01 \x01(\x0c\x12*\n\x03key\x18\x02 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12\x0f\n\x07replica\x18\x03 \x01(\t\"k\n\x11InvalidateRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0b\n\x03tag\x18\x04 \x01(\t\x12\x0e\n\x06prefix\x18\x05 \x01(\t\x12\x0b\n\x03\x61ll\x18\x06 \x01(\x08\"\x14\n\x12InvalidateResponse\"\x11\n\x0fGetStatsRequest\"\xaf\x01\n\x10GetStatsResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x03\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x11\n\tmax_bytes\x18\x03 \x01(\x03\x12\x0f\n\x07\x65victed\x18\x04 \x01(\x03\x12\x0f\n\x07\x66lights\x18\x05 \x01(\x03\x12\x0e\n\x06shared\x18\x06 \x01(\x08\x12\x31\n\x07tenants\x18\x07 \x03(\x0b\x32 .modelmuxer.cache.v1.TenantStats\"a\n\x0bTenantStats\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04hits\x18\x02 \x01(\x03\x12\x0e\n\x06misses\x18\x03 \x01(\x03\x12\x0f\n\x07\x66ollows\x18\x04 \x01(\x03\x12\x13\n\x0bsaved_nanos\x18\x05 \x01(\x03\x32\xa4\x04\n\x0c\x43\x61\x63heService\x12Q\n\x06Lookup\x12\".modelmuxer.cache.v1.LookupRequest\x1a#.modelmuxer.cache.v1.LookupResponse\x12M\n\x04\x46ill\x12 .modelmuxer.cache.v1.FillRequest\x1a!.modelmuxer.cache.v1.FillResponse(\x01\x12S\n\x06\x46ollow\x12\".modelmuxer.cache.v1.FollowRequest\x1a#.modelmuxer.cache.v1.FollowResponse0\x01\x12\x65\n\x0cWatchFlights\x12(.modelmuxer.cache.v1.WatchFlightsRequest\x1a).modelmuxer.cache.v1.WatchFlightsResponse0\x01\x12]\n\nInvalidate\x12&.modelmuxer.cache.v1.InvalidateRequest\x1a\'.modelmuxer.cache.v1.InvalidateResponse\x12W\n\x08GetStats\x12$.modelmuxer.cache.v1.GetStatsRequest\x1a%.modelmuxer.cache.v1.GetStatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmodelmuxer/cache/v1/cache.proto\x12\x13modelmuxer.cache.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dmodelmuxer/chat/v1/chat.proto\"*\n\x08\x43\x61\x63heKey\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"\xc2\x01\n\rLookupRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12*\n\x07max_age\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x05offer\x18\x0b \x01(\x0b\x32 .modelmuxer.cache.v1.FlightOffer\x12(\n\x05stale\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\"-\n\x0b\x46lightOffer\x12\x0e\n\x06\x66light\x18\x01 \x01(\x0c\x12\x0e\n\x06router\x18\x02 \x01(\t\"\x90\x01\n\x0eLookupResponse\x12\x30\n\x06\x61nswer\x18\x01 \x01(\x0b\x32 .modelmuxer.chat.v1.ChatResponse\x12&\n\x03\x61ge\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06\x66light\x18\x0b \x01(\x0c\x12\x14\n\x0cwatch_wanted\x18\x0c \x01(\t\"\x8c\x02\n\x0b\x46illRequest\x12-\n\x04open\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.FillOpenH\x00\x12.\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1d.modelmuxer.chat.v1.ChatEventH\x00\x12\x32\n\x06\x61nswer\x18\x0b \x01(\x0b\x32 .modelmuxer.chat.v1.ChatResponseH\x00\x12\x33\n\x07\x66\x61ilure\x18\x0c \x01(\x0b\x32 .modelmuxer.cache.v1.FillFailureH\x00\x12-\n\x04left\x18\r \x01(\x0b\x32\x1d.modelmuxer.cache.v1.FillLeftH\x00\x42\x06\n\x04part\"\x1d\n\x0b\x46illFailure\x12\x0e\n\x06status\x18\x01 \x01(\x0c\"\n\n\x08\x46illLeft\"\xed\x01\n\x08\x46illOpen\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x06\x61nswer\x18\x03 \x01(\x0b\x32 .modelmuxer.chat.v1.ChatResponse\x12\x0e\n\x06\x66light\x18\x0b \x01(\x0c\x12\r\n\x05\x61lias\x18\x0c \x01(\t\x12\x0c\n\x04tags\x18\r \x03(\t\x12.\n\x0brefusal_ttl\x18\x15 \x01(\x0b\x32\x19.google.protobuf.Duration\".\n\x0c\x46illResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"q\n\x10SemanticQuestion\x12\x30\n\tpartition\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12\r\n\x05\x63lass\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0e\n\x06vector\x18\x04 \x01(\x0c\"t\n\x12\x46indSimilarRequest\x12\x37\n\x08question\x18\x01 \x01(\x0b\x32%.modelmuxer.cache.v1.SemanticQuestion\x12\x11\n\tthreshold\x18\x02 \x01(\x01\x12\x12\n\nmost_wrong\x18\x03 \x01(\x01\"\xb8\x01\n\x13\x46indSimilarResponse\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12\x12\n\nsimilarity\x18\x02 \x01(\x01\x12\x12\n\ndifference\x18\x03 \x01(\t\x12\r\n\x05score\x18\x04 \x01(\x01\x12\x11\n\tthreshold\x18\x05 \x01(\x01\x12+\n\x04near\x18\x06 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\"\xca\x01\n\x0fRememberRequest\x12\x37\n\x08question\x18\x01 \x01(\x0b\x32%.modelmuxer.cache.v1.SemanticQuestion\x12*\n\x03key\x18\x02 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61lias\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0c\n\x04tags\x18\x06 \x03(\t\"6\n\x10RememberResponse\x12\x12\n\nremembered\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\"K\n\x0cJudgeRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05\x63lass\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\r\n\x05wrong\x18\x04 \x01(\x08\"0\n\rJudgeResponse\x12\x10\n\x08verdicts\x18\x01 \x01(\x03\x12\r\n\x05wrong\x18\x02 \x01(\x03\"K\n\rFollowRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12\x0e\n\x06\x66light\x18\x02 \x01(\x0c\"}\n\x0e\x46ollowResponse\x12.\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1d.modelmuxer.chat.v1.ChatEventH\x00\x12\x32\n\x06\x61nswer\x18\x02 \x01(\x0b\x32 .modelmuxer.chat.v1.ChatResponseH\x00\x42\x07\n\x05piece\"%\n\x13WatchFlightsRequest\x12\x0e\n\x06router\x18\x01 \x01(\t\"c\n\x14WatchFlightsResponse\x12\x0e\n\x06\x66light\x18\x01 \x01(\x0c\x12*\n\x03key\x18\x02 \x01(\x0b\x32\x1d.modelmuxer.cache.v1.CacheKey\x12\x0f\n\x07replica\x18\x03 \x01(\t\"k\n\x11InvalidateRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0b\n\x03tag\x18\x04 \x01(\t\x12\x0e\n\x06prefix\x18\x05 \x01(\t\x12\x0b\n\x03\x61ll\x18\x06 \x01(\x08\"\x14\n\x12InvalidateResponse\"\x11\n\x0fGetStatsRequest\"\xaf\x01\n\x10GetStatsResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x03\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x11\n\tmax_bytes\x18\x03 \x01(\x03\x12\x0f\n\x07\x65victed\x18\x04 \x01(\x03\x12\x0f\n\x07\x66lights\x18\x05 \x01(\x03\x12\x0e\n\x06shared\x18\x06 \x01(\x08\x12\x31\n\x07tenants\x18\x07 \x03(\x0b\x32 .modelmuxer.cache.v1.TenantStats\"a\n\x0bTenantStats\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0c\n\x04hits\x18\x02 \x01(\x03\x12\x0e\n\x06misses\x18\x03 \x01(\x03\x12\x0f\n\x07\x66ollows\x18\x04 \x01(\x03\x12\x13\n\x0bsaved_nanos\x18\x05 \x01(\x03\x32\xaf\x06\n\x0c\x43\x61\x63heService\x12Q\n\x06Lookup\x12\".modelmuxer.cache.v1.LookupRequest\x1a#.modelmuxer.cache.v1.LookupResponse\x12M\n\x04\x46ill\x12 .modelmuxer.cache.v1.FillRequest\x1a!.modelmuxer.cache.v1.FillResponse(\x01\x12S\n\x06\x46ollow\x12\".modelmuxer.cache.v1.FollowRequest\x1a#.modelmuxer.cache.v1.FollowResponse0\x01\x12\x65\n\x0cWatchFlights\x12(.modelmuxer.cache.v1.WatchFlightsRequest\x1a).modelmuxer.cache.v1.WatchFlightsResponse0\x01\x12]\n\nInvalidate\x12&.modelmuxer.cache.v1.InvalidateRequest\x1a\'.modelmuxer.cache.v1.InvalidateResponse\x12W\n\x08GetStats\x12$.modelmuxer.cache.v1.GetStatsRequest\x1a%.modelmuxer.cache.v1.GetStatsResponse\x12`\n\x0b\x46indSimilar\x12\'.modelmuxer.cache.v1.FindSimilarRequest\x1a(.modelmuxer.cache.v1.FindSimilarResponse\x12W\n\x08Remember\x12$.modelmuxer.cache.v1.RememberRequest\x1a%.modelmuxer.cache.v1.RememberResponse\x12N\n\x05Judge\x12!.modelmuxer.cache.v1.JudgeRequest\x1a\".modelmuxer.cache.v1.JudgeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,24 +51,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FILLOPEN']._serialized_end=1106
   _globals['_FILLRESPONSE']._serialized_start=1108
   _globals['_FILLRESPONSE']._serialized_end=1154
-  _globals['_FOLLOWREQUEST']._serialized_start=1156
-  _globals['_FOLLOWREQUEST']._serialized_end=1231
-  _globals['_FOLLOWRESPONSE']._serialized_start=1233
-  _globals['_FOLLOWRESPONSE']._serialized_end=1358
-  _globals['_WATCHFLIGHTSREQUEST']._serialized_start=1360
-  _globals['_WATCHFLIGHTSREQUEST']._serialized_end=1397
-  _globals['_WATCHFLIGHTSRESPONSE']._serialized_start=1399
-  _globals['_WATCHFLIGHTSRESPONSE']._serialized_end=1498
-  _globals['_INVALIDATEREQUEST']._serialized_start=1500
-  _globals['_INVALIDATEREQUEST']._serialized_end=1607
-  _globals['_INVALIDATERESPONSE']._serialized_start=1609
-  _globals['_INVALIDATERESPONSE']._serialized_end=1629
-  _globals['_GETSTATSREQUEST']._serialized_start=1631
-  _globals['_GETSTATSREQUEST']._serialized_end=1648
-  _globals['_GETSTATSRESPONSE']._serialized_start=1651
-  _globals['_GETSTATSRESPONSE']._serialized_end=1826
-  _globals['_TENANTSTATS']._serialized_start=1828
-  _globals['_TENANTSTATS']._serialized_end=1925
-  _globals['_CACHESERVICE']._serialized_start=1928
-  _globals['_CACHESERVICE']._serialized_end=2476
+  _globals['_SEMANTICQUESTION']._serialized_start=1156
+  _globals['_SEMANTICQUESTION']._serialized_end=1269
+  _globals['_FINDSIMILARREQUEST']._serialized_start=1271
+  _globals['_FINDSIMILARREQUEST']._serialized_end=1387
+  _globals['_FINDSIMILARRESPONSE']._serialized_start=1390
+  _globals['_FINDSIMILARRESPONSE']._serialized_end=1574
+  _globals['_REMEMBERREQUEST']._serialized_start=1577
+  _globals['_REMEMBERREQUEST']._serialized_end=1779
+  _globals['_REMEMBERRESPONSE']._serialized_start=1781
+  _globals['_REMEMBERRESPONSE']._serialized_end=1835
+  _globals['_JUDGEREQUEST']._serialized_start=1837
+  _globals['_JUDGEREQUEST']._serialized_end=1912
+  _globals['_JUDGERESPONSE']._serialized_start=1914
+  _globals['_JUDGERESPONSE']._serialized_end=1962
+  _globals['_FOLLOWREQUEST']._serialized_start=1964
+  _globals['_FOLLOWREQUEST']._serialized_end=2039
+  _globals['_FOLLOWRESPONSE']._serialized_start=2041
+  _globals['_FOLLOWRESPONSE']._serialized_end=2166
+  _globals['_WATCHFLIGHTSREQUEST']._serialized_start=2168
+  _globals['_WATCHFLIGHTSREQUEST']._serialized_end=2205
+  _globals['_WATCHFLIGHTSRESPONSE']._serialized_start=2207
+  _globals['_WATCHFLIGHTSRESPONSE']._serialized_end=2306
+  _globals['_INVALIDATEREQUEST']._serialized_start=2308
+  _globals['_INVALIDATEREQUEST']._serialized_end=2415
+  _globals['_INVALIDATERESPONSE']._serialized_start=2417
+  _globals['_INVALIDATERESPONSE']._serialized_end=2437
+  _globals['_GETSTATSREQUEST']._serialized_start=2439
+  _globals['_GETSTATSREQUEST']._serialized_end=2456
+  _globals['_GETSTATSRESPONSE']._serialized_start=2459
+  _globals['_GETSTATSRESPONSE']._serialized_end=2634
+  _globals['_TENANTSTATS']._serialized_start=2636
+  _globals['_TENANTSTATS']._serialized_end=2733
+  _globals['_CACHESERVICE']._serialized_start=2736
+  _globals['_CACHESERVICE']._serialized_end=3551
 # @@protoc_insertion_point(module_scope)

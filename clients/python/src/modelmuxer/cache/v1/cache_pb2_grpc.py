@@ -66,6 +66,21 @@ class CacheServiceStub(object):
                 request_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsResponse.FromString,
                 _registered_method=True)
+        self.FindSimilar = channel.unary_unary(
+                '/modelmuxer.cache.v1.CacheService/FindSimilar',
+                request_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FindSimilarRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FindSimilarResponse.FromString,
+                _registered_method=True)
+        self.Remember = channel.unary_unary(
+                '/modelmuxer.cache.v1.CacheService/Remember',
+                request_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.RememberRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.RememberResponse.FromString,
+                _registered_method=True)
+        self.Judge = channel.unary_unary(
+                '/modelmuxer.cache.v1.CacheService/Judge',
+                request_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.JudgeRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.JudgeResponse.FromString,
+                _registered_method=True)
 
 
 class CacheServiceServicer(object):
@@ -118,6 +133,28 @@ class CacheServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindSimilar(self, request, context):
+        """Finds a question that was answered and is so like another that its answer may stand for it. Calls for one tenant and
+        class go to one replica, their home.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Remember(self, request, context):
+        """Remembers a question whose answer is being stored, so that like ones find it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Judge(self, request, context):
+        """Takes a verdict on an answer that stood, or would have stood, for another question.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CacheServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -150,6 +187,21 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     servicer.GetStats,
                     request_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsRequest.FromString,
                     response_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsResponse.SerializeToString,
+            ),
+            'FindSimilar': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindSimilar,
+                    request_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FindSimilarRequest.FromString,
+                    response_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FindSimilarResponse.SerializeToString,
+            ),
+            'Remember': grpc.unary_unary_rpc_method_handler(
+                    servicer.Remember,
+                    request_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.RememberRequest.FromString,
+                    response_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.RememberResponse.SerializeToString,
+            ),
+            'Judge': grpc.unary_unary_rpc_method_handler(
+                    servicer.Judge,
+                    request_deserializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.JudgeRequest.FromString,
+                    response_serializer=modelmuxer_dot_cache_dot_v1_dot_cache__pb2.JudgeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -316,6 +368,87 @@ class CacheService(object):
             '/modelmuxer.cache.v1.CacheService/GetStats',
             modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsRequest.SerializeToString,
             modelmuxer_dot_cache_dot_v1_dot_cache__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindSimilar(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.cache.v1.CacheService/FindSimilar',
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FindSimilarRequest.SerializeToString,
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.FindSimilarResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Remember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.cache.v1.CacheService/Remember',
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.RememberRequest.SerializeToString,
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.RememberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Judge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.cache.v1.CacheService/Judge',
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.JudgeRequest.SerializeToString,
+            modelmuxer_dot_cache_dot_v1_dot_cache__pb2.JudgeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,14 @@ class CacheServiceStub:
     """
     GetStats: _grpc.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]
     """Tells what this replica keeps, and what it was asked since it started."""
+    FindSimilar: _grpc.UnaryUnaryMultiCallable[_cache_pb2.FindSimilarRequest, _cache_pb2.FindSimilarResponse]
+    """Finds a question that was answered and is so like another that its answer may stand for it. Calls for one tenant and
+    class go to one replica, their home.
+    """
+    Remember: _grpc.UnaryUnaryMultiCallable[_cache_pb2.RememberRequest, _cache_pb2.RememberResponse]
+    """Remembers a question whose answer is being stored, so that like ones find it."""
+    Judge: _grpc.UnaryUnaryMultiCallable[_cache_pb2.JudgeRequest, _cache_pb2.JudgeResponse]
+    """Takes a verdict on an answer that stood, or would have stood, for another question."""
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
@@ -79,6 +87,14 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """
     GetStats: _aio.UnaryUnaryMultiCallable[_cache_pb2.GetStatsRequest, _cache_pb2.GetStatsResponse]  # type: ignore[assignment]
     """Tells what this replica keeps, and what it was asked since it started."""
+    FindSimilar: _aio.UnaryUnaryMultiCallable[_cache_pb2.FindSimilarRequest, _cache_pb2.FindSimilarResponse]  # type: ignore[assignment]
+    """Finds a question that was answered and is so like another that its answer may stand for it. Calls for one tenant and
+    class go to one replica, their home.
+    """
+    Remember: _aio.UnaryUnaryMultiCallable[_cache_pb2.RememberRequest, _cache_pb2.RememberResponse]  # type: ignore[assignment]
+    """Remembers a question whose answer is being stored, so that like ones find it."""
+    Judge: _aio.UnaryUnaryMultiCallable[_cache_pb2.JudgeRequest, _cache_pb2.JudgeResponse]  # type: ignore[assignment]
+    """Takes a verdict on an answer that stood, or would have stood, for another question."""
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """CacheService keeps whole answers by key, and flights: answers that are being made, which others may follow.
@@ -138,5 +154,31 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.GetStatsResponse, _abc.Awaitable[_cache_pb2.GetStatsResponse]]:
         """Tells what this replica keeps, and what it was asked since it started."""
+
+    @_abc_1.abstractmethod
+    def FindSimilar(
+        self,
+        request: _cache_pb2.FindSimilarRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.FindSimilarResponse, _abc.Awaitable[_cache_pb2.FindSimilarResponse]]:
+        """Finds a question that was answered and is so like another that its answer may stand for it. Calls for one tenant and
+        class go to one replica, their home.
+        """
+
+    @_abc_1.abstractmethod
+    def Remember(
+        self,
+        request: _cache_pb2.RememberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.RememberResponse, _abc.Awaitable[_cache_pb2.RememberResponse]]:
+        """Remembers a question whose answer is being stored, so that like ones find it."""
+
+    @_abc_1.abstractmethod
+    def Judge(
+        self,
+        request: _cache_pb2.JudgeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.JudgeResponse, _abc.Awaitable[_cache_pb2.JudgeResponse]]:
+        """Takes a verdict on an answer that stood, or would have stood, for another question."""
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -385,13 +385,15 @@ class RoutingOptions(_message.Message):
     def __init__(self, strategy: _Optional[str] = ..., fallbacks: _Optional[_Iterable[str]] = ..., only_providers: _Optional[_Iterable[str]] = ..., exclude_providers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CacheControl(_message.Message):
-    __slots__ = ("no_store", "no_cache", "max_age", "only_if_cached", "ttl", "cache_sampled", "stale_while_revalidate", "scope", "cache_tool_calls")
+    __slots__ = ("no_store", "no_cache", "max_age", "only_if_cached", "ttl", "cache_sampled", "semantic", "similarity", "stale_while_revalidate", "scope", "cache_tool_calls")
     NO_STORE_FIELD_NUMBER: _ClassVar[int]
     NO_CACHE_FIELD_NUMBER: _ClassVar[int]
     MAX_AGE_FIELD_NUMBER: _ClassVar[int]
     ONLY_IF_CACHED_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     CACHE_SAMPLED_FIELD_NUMBER: _ClassVar[int]
+    SEMANTIC_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
     STALE_WHILE_REVALIDATE_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     CACHE_TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
@@ -401,10 +403,12 @@ class CacheControl(_message.Message):
     only_if_cached: bool
     ttl: _duration_pb2.Duration
     cache_sampled: bool
+    semantic: bool
+    similarity: float
     stale_while_revalidate: _duration_pb2.Duration
     scope: CacheScope
     cache_tool_calls: bool
-    def __init__(self, no_store: bool = ..., no_cache: bool = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., only_if_cached: bool = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cache_sampled: bool = ..., stale_while_revalidate: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., scope: _Optional[_Union[CacheScope, str]] = ..., cache_tool_calls: bool = ...) -> None: ...
+    def __init__(self, no_store: bool = ..., no_cache: bool = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., only_if_cached: bool = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., cache_sampled: bool = ..., semantic: bool = ..., similarity: _Optional[float] = ..., stale_while_revalidate: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., scope: _Optional[_Union[CacheScope, str]] = ..., cache_tool_calls: bool = ...) -> None: ...
 
 class ChatEvent(_message.Message):
     __slots__ = ("started", "block_start", "delta", "block_stop", "usage", "completed")
@@ -665,27 +669,35 @@ class Attempt(_message.Message):
     def __init__(self, id: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., deployment: _Optional[str] = ..., region: _Optional[str] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., time_to_first_token: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ..., committed: bool = ..., provider_request_id: _Optional[str] = ...) -> None: ...
 
 class CacheInfo(_message.Message):
-    __slots__ = ("status", "age", "saved_nanos", "reason")
+    __slots__ = ("status", "age", "saved_nanos", "reason", "similarity", "difference", "hit")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATUS_UNSPECIFIED: _ClassVar[CacheInfo.Status]
         STATUS_MISS: _ClassVar[CacheInfo.Status]
         STATUS_EXACT: _ClassVar[CacheInfo.Status]
         STATUS_BYPASS: _ClassVar[CacheInfo.Status]
+        STATUS_SEMANTIC: _ClassVar[CacheInfo.Status]
         STATUS_COALESCED: _ClassVar[CacheInfo.Status]
         STATUS_STALE: _ClassVar[CacheInfo.Status]
     STATUS_UNSPECIFIED: CacheInfo.Status
     STATUS_MISS: CacheInfo.Status
     STATUS_EXACT: CacheInfo.Status
     STATUS_BYPASS: CacheInfo.Status
+    STATUS_SEMANTIC: CacheInfo.Status
     STATUS_COALESCED: CacheInfo.Status
     STATUS_STALE: CacheInfo.Status
     STATUS_FIELD_NUMBER: _ClassVar[int]
     AGE_FIELD_NUMBER: _ClassVar[int]
     SAVED_NANOS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    HIT_FIELD_NUMBER: _ClassVar[int]
     status: CacheInfo.Status
     age: _duration_pb2.Duration
     saved_nanos: int
     reason: str
-    def __init__(self, status: _Optional[_Union[CacheInfo.Status, str]] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., saved_nanos: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    similarity: float
+    difference: str
+    hit: str
+    def __init__(self, status: _Optional[_Union[CacheInfo.Status, str]] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., saved_nanos: _Optional[int] = ..., reason: _Optional[str] = ..., similarity: _Optional[float] = ..., difference: _Optional[str] = ..., hit: _Optional[str] = ...) -> None: ...

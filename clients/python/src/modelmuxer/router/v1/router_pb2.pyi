@@ -79,3 +79,15 @@ class Model(_message.Message):
     available: bool
     unavailable_reason: str
     def __init__(self, id: _Optional[str] = ..., provider: _Optional[str] = ..., targets: _Optional[_Iterable[str]] = ..., description: _Optional[str] = ..., context_tokens: _Optional[int] = ..., max_output_tokens: _Optional[int] = ..., input_nanos_per_million: _Optional[int] = ..., output_nanos_per_million: _Optional[int] = ..., capabilities: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., available: bool = ..., unavailable_reason: _Optional[str] = ...) -> None: ...
+
+class JudgeHitRequest(_message.Message):
+    __slots__ = ("hit", "wrong")
+    HIT_FIELD_NUMBER: _ClassVar[int]
+    WRONG_FIELD_NUMBER: _ClassVar[int]
+    hit: str
+    wrong: bool
+    def __init__(self, hit: _Optional[str] = ..., wrong: bool = ...) -> None: ...
+
+class JudgeHitResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

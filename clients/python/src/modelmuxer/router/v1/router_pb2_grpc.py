@@ -65,6 +65,11 @@ class RouterServiceStub(object):
                 request_serializer=modelmuxer_dot_router_dot_v1_dot_router__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=modelmuxer_dot_router_dot_v1_dot_router__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.JudgeHit = channel.unary_unary(
+                '/modelmuxer.router.v1.RouterService/JudgeHit',
+                request_serializer=modelmuxer_dot_router_dot_v1_dot_router__pb2.JudgeHitRequest.SerializeToString,
+                response_deserializer=modelmuxer_dot_router_dot_v1_dot_router__pb2.JudgeHitResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/modelmuxer.router.v1.RouterService/ListModels',
                 request_serializer=modelmuxer_dot_router_dot_v1_dot_router__pb2.ListModelsRequest.SerializeToString,
@@ -123,6 +128,14 @@ class RouterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def JudgeHit(self, request, context):
+        """Takes the caller's verdict on an answer that the cache gave for a like question (CacheInfo.STATUS_SEMANTIC). Where
+        the alias promises a share of wrong hits, verdicts move its threshold for the caller's tenant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Lists the models and aliases that the caller may name.
         """
@@ -171,6 +184,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.Explain,
                     request_deserializer=modelmuxer_dot_router_dot_v1_dot_router__pb2.ExplainRequest.FromString,
                     response_serializer=modelmuxer_dot_router_dot_v1_dot_router__pb2.ExplainResponse.SerializeToString,
+            ),
+            'JudgeHit': grpc.unary_unary_rpc_method_handler(
+                    servicer.JudgeHit,
+                    request_deserializer=modelmuxer_dot_router_dot_v1_dot_router__pb2.JudgeHitRequest.FromString,
+                    response_serializer=modelmuxer_dot_router_dot_v1_dot_router__pb2.JudgeHitResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -326,6 +344,33 @@ class RouterService(object):
             '/modelmuxer.router.v1.RouterService/Explain',
             modelmuxer_dot_router_dot_v1_dot_router__pb2.ExplainRequest.SerializeToString,
             modelmuxer_dot_router_dot_v1_dot_router__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def JudgeHit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelmuxer.router.v1.RouterService/JudgeHit',
+            modelmuxer_dot_router_dot_v1_dot_router__pb2.JudgeHitRequest.SerializeToString,
+            modelmuxer_dot_router_dot_v1_dot_router__pb2.JudgeHitResponse.FromString,
             options,
             channel_credentials,
             insecure,

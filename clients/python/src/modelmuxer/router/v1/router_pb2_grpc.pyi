@@ -49,6 +49,10 @@ class RouterServiceStub:
     """Counts the input tokens of a chat: by the provider where it offers that, estimated elsewhere."""
     Explain: _grpc.UnaryUnaryMultiCallable[_router_pb2.ExplainRequest, _router_pb2.ExplainResponse]
     """Explains which model a chat would go to, without calling it."""
+    JudgeHit: _grpc.UnaryUnaryMultiCallable[_router_pb2.JudgeHitRequest, _router_pb2.JudgeHitResponse]
+    """Takes the caller's verdict on an answer that the cache gave for a like question (CacheInfo.STATUS_SEMANTIC). Where
+    the alias promises a share of wrong hits, verdicts move its threshold for the caller's tenant.
+    """
     ListModels: _grpc.UnaryUnaryMultiCallable[_router_pb2.ListModelsRequest, _router_pb2.ListModelsResponse]
     """Lists the models and aliases that the caller may name."""
     InvalidateCache: _grpc.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]
@@ -74,6 +78,10 @@ class RouterServiceAsyncStub(RouterServiceStub):
     """Counts the input tokens of a chat: by the provider where it offers that, estimated elsewhere."""
     Explain: _aio.UnaryUnaryMultiCallable[_router_pb2.ExplainRequest, _router_pb2.ExplainResponse]  # type: ignore[assignment]
     """Explains which model a chat would go to, without calling it."""
+    JudgeHit: _aio.UnaryUnaryMultiCallable[_router_pb2.JudgeHitRequest, _router_pb2.JudgeHitResponse]  # type: ignore[assignment]
+    """Takes the caller's verdict on an answer that the cache gave for a like question (CacheInfo.STATUS_SEMANTIC). Where
+    the alias promises a share of wrong hits, verdicts move its threshold for the caller's tenant.
+    """
     ListModels: _aio.UnaryUnaryMultiCallable[_router_pb2.ListModelsRequest, _router_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models and aliases that the caller may name."""
     InvalidateCache: _aio.UnaryUnaryMultiCallable[_cache_pb2.InvalidateRequest, _cache_pb2.InvalidateResponse]  # type: ignore[assignment]
@@ -126,6 +134,16 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_router_pb2.ExplainResponse, _abc.Awaitable[_router_pb2.ExplainResponse]]:
         """Explains which model a chat would go to, without calling it."""
+
+    @_abc_1.abstractmethod
+    def JudgeHit(
+        self,
+        request: _router_pb2.JudgeHitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_router_pb2.JudgeHitResponse, _abc.Awaitable[_router_pb2.JudgeHitResponse]]:
+        """Takes the caller's verdict on an answer that the cache gave for a like question (CacheInfo.STATUS_SEMANTIC). Where
+        the alias promises a share of wrong hits, verdicts move its threshold for the caller's tenant.
+        """
 
     @_abc_1.abstractmethod
     def ListModels(
