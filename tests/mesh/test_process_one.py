@@ -13,7 +13,7 @@ import pytest
 
 from tests.mesh.mesh import ROOT
 
-UNSHARE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+UNSHARE = ["unshare", "--user", "--map-root-user", "--pid", "--mount-proc", "--fork", "--kill-child"]
 SERVICES = ("ROUTER", "ROUTER_HTTP", "PROVIDER_PROXY", "CACHE", "ACCOUNTING", "SIMULATOR")
 
 

@@ -201,7 +201,7 @@ async def test_all_answers_can_be_gone_through(store: Store) -> None:
 async def test_it_says_what_it_holds(store: Store) -> None:
     before = await store.stats()
     for number in range(20):
-        await store.put(key(number), os.urandom(2_000), 60)
+        await store.put(key(number), os.urandom(200_000), 60)
     stats = await store.stats()
     assert stats.entries - before.entries >= 20
     assert stats.size_bytes > before.size_bytes
