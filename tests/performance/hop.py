@@ -1,12 +1,13 @@
 """What one hop of the mesh costs, plain beside tunnel: `python -m tests.performance.hop [--seconds 1] [--json file]`.
 
-One server process, one client process, the same servicer and the same interceptors on both transports, measured in
-turns of a fraction of a second, so that whatever else the machine does weighs on both alike. Only the ratios mean
-anything.
+One server process, one client process, the same servicer and the same interceptors on both transports, run as the
+services are, and measured in turns of a fraction of a second, so that whatever else the machine does weighs on both
+alike. Only the ratios mean anything.
 """
 
 import argparse
 import asyncio
+import gc
 import json
 import multiprocessing
 import random
@@ -22,6 +23,8 @@ import grpc
 import uvloop
 from grpc import aio
 from modelmuxer.tunnel import TunnelChannel, TunnelOptions, TunnelServicer
+
+from shared.runner import GC_THRESHOLDS
 
 REQUEST = b"q" * 200
 RESPONSE = b"r" * 400
@@ -99,7 +102,14 @@ async def _serve(pipe: Connection, intercept: bool, options: TunnelOptions) -> N
 
 
 def _run_server(pipe: Connection, intercept: bool, options: TunnelOptions) -> None:
+    _collect_as_services_do()
     uvloop.run(_serve(pipe, intercept, options))
+
+
+def _collect_as_services_do() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _cpu_s() -> float:
@@ -217,6 +227,7 @@ def measure(plan: Plan) -> list[dict[str, Any]]:
     context = multiprocessing.get_context("spawn")
     server = context.Process(target=_run_server, args=(there, plan.interceptors, plan.options))
     server.start()
+    _collect_as_services_do()
     try:
         rows = uvloop.run(_bench(plan, here.recv(), here))
         here.send("stop")

@@ -261,8 +261,8 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
         """The server's last word."""
         if not_started and self._retry():
             return
-        status = STATUS_CODES.get(code, grpc.StatusCode.UNKNOWN)
-        if self.inbox and self.method.response_streaming:
+        status = STATUS_CODES.get(code, grpc.StatusCode.UNKNOWN) if code else OK
+        if self.method.response_streaming and self.inbox:
             self._ending = (status, details, trailers)
             self.method.channel.unread.add(self)
         else:
@@ -301,13 +301,17 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self.reader is not None:
-            self.wake_reader()
+        reader = self.reader
+        if reader is not None:
+            self.reader = None
+            if not reader.done():
+                reader.set_result(None)
         if self.backlog is not None or self.drained is not None or self.parts is not None:
             self.release()
-        for waiting in (self._finished, self._greeted):
-            if waiting is not None and not waiting.done():
-                waiting.set_result(None)
+        if self._finished is not None or self._greeted is not None:
+            for waiting in (self._finished, self._greeted):
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(None)
         if self._callbacks is not None:
             callbacks, self._callbacks = self._callbacks, None
             for callback in callbacks:

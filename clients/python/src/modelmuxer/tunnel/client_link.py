@@ -208,7 +208,9 @@ class ClientLink(Link):
             self.forget(stream)
 
     def forget(self, stream: Stream) -> None:
-        super().forget(stream)
+        self.streams.pop(stream.id, None)
+        if stream.reserved:
+            self._unreserve(stream)
         if self._crowded or self._leaving:
             self._after_call()
 
@@ -243,7 +245,8 @@ class ClientLink(Link):
                         continue
                     stream.inbox.append(frame.message)
                 self.forget(stream)
-                stream.on_end(frame.code, frame.details, frame.metadata[:], frame.not_started)
+                trailers = frame.metadata
+                stream.on_end(frame.code, frame.details, trailers[:] if trailers else (), frame.not_started)
             elif kind == WINDOW:
                 self.credit(stream, frame.credit)
             elif kind == HEADERS:

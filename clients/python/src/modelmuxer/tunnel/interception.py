@@ -213,9 +213,7 @@ class _UnaryResponse(Intercepted):
         return _Answer(answer)
 
     def __await__(self) -> Generator[Any, None, Any]:
-        call = self._call
-        if call is None:
-            call = yield from self._made_call().__await__()
+        call = self._call or (yield from self._made_call().__await__())
         return (yield from call.__await__())
 
 

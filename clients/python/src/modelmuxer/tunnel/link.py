@@ -370,12 +370,12 @@ class Link(Carrier):
     # In.
 
     async def take_turns(self, frames: Sequence[Frame], take: Callable[[Sequence[Frame]], None]) -> None:
-        """Takes a batch's frames, many of them in several turns of the loop.
+        """Takes a batch's frames, many of them in two turns of the loop.
 
         What the first ones set going leaves while the rest are still being taken. Taken at once, a full batch would
         make its answer one full batch too, and the two ends would work by turns: one core's worth of calls on two.
         """
-        share = max(SHARE_FRAMES, len(self.streams) >> 2)
+        share = max(SHARE_FRAMES, len(self.streams) >> 2, (len(frames) + 1) >> 1)
         if len(frames) <= share:
             take(frames)
             return
