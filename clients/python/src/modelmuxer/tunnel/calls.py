@@ -301,7 +301,7 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        reader = self.reader
+        reader = self.reader  # as `wake_reader`, without a call: every call comes by here
         if reader is not None:
             self.reader = None
             if not reader.done():

@@ -208,7 +208,7 @@ class ClientLink(Link):
             self.forget(stream)
 
     def forget(self, stream: Stream) -> None:
-        self.streams.pop(stream.id, None)
+        self.streams.pop(stream.id, None)  # as `super().forget`, without a call: every call comes by here
         if stream.reserved:
             self._unreserve(stream)
         if self._crowded or self._leaving:

@@ -379,12 +379,10 @@ class Link(Carrier):
         if len(frames) <= share:
             take(frames)
             return
-        for start in range(0, len(frames), share):
-            if start:
-                await asyncio.sleep(0)
-            if self.closed:
-                return
-            take(frames[start : start + share])
+        take(frames[:share])
+        await asyncio.sleep(0)
+        if not self.closed:
+            take(frames[share:])
 
     def accept(self, stream: Stream, frame: Frame) -> None:
         """Takes the message, or the part of one, that a frame carries."""
