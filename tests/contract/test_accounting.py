@@ -794,7 +794,14 @@ async def test_a_ledger_of_an_older_schema_is_brought_up_to_date(tmp_path: Path)
         await keep(accounting, announced("a"), outcome("a"))
     with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
         db.execute("ALTER TABLE entries DROP COLUMN billed")
+        db.executescript(
+            "DROP TABLE holds; CREATE TABLE holds (lease_id TEXT, attempt_id TEXT, account TEXT, held_nanos INTEGER, "
+            "PRIMARY KEY (lease_id, attempt_id)); CREATE INDEX holds_by_account ON holds (account); "
+            "INSERT INTO holds VALUES ('lease', 'a', 'budget|acme', 5)"
+        )
         db.execute("UPDATE schema_version SET version = 1")
     async with serving(tmp_path) as accounting:
         assert (await audit(accounting)).ok
         assert (await entries(accounting))[0].cost_nanos == 120
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
+        assert db.execute("SELECT * FROM holds").fetchall() == [("lease", "a", "budget|acme", 5)]

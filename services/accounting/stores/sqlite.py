@@ -47,16 +47,19 @@ from shared.telemetry import metrics
 T = TypeVar("T")
 Connection = sqlite3.Connection
 
-SCHEMA_VERSION = 4
-_BUDGETS = """
+SCHEMA_VERSION = 5
+_HOLDS = """
 CREATE TABLE IF NOT EXISTS holds (
     lease_id TEXT NOT NULL,
     attempt_id TEXT NOT NULL,
     account TEXT NOT NULL,
     held_nanos INTEGER NOT NULL,
-    PRIMARY KEY (lease_id, attempt_id)
+    PRIMARY KEY (lease_id, attempt_id, account) -- what is lent nowhere has one lease_id on every account
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS holds_by_account ON holds (account);
+"""
+_BUDGETS = f"""
+{_HOLDS}
 CREATE TABLE IF NOT EXISTS policies (
     kind TEXT NOT NULL,
     id TEXT NOT NULL,
@@ -165,7 +168,13 @@ CREATE INDEX operations_by_end ON operations (expires_ns);
 {_COPY}"""
 
 # What brings a file from a version to the next.
-_MIGRATIONS = {1: "ALTER TABLE entries ADD COLUMN billed BLOB NOT NULL DEFAULT x''", 2: _BUDGETS, 3: _COPY}
+_MIGRATIONS = {
+    1: "ALTER TABLE entries ADD COLUMN billed BLOB NOT NULL DEFAULT x''",
+    2: _BUDGETS,
+    3: _COPY,
+    4: f"ALTER TABLE holds RENAME TO old; DROP INDEX holds_by_account; {_HOLDS} INSERT INTO holds SELECT * FROM old; "  # noqa: S608
+    "DROP TABLE old",
+}
 
 _FACTS = (
     *("attempt_id", "seen_ns", "announced_ns", "estimated_input_tokens", "context"),

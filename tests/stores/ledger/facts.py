@@ -13,11 +13,11 @@ _SOURCES = (USAGE_SOURCE_PROVIDER, USAGE_SOURCE_PARTIAL, USAGE_SOURCE_ESTIMATED)
 
 
 def context(user: str = "ann", tenant: str = "acme", holds: dict[str, tuple[str, int]] | None = None) -> bytes:
-    """A billing context; `holds` are accounts and amounts by lease."""
+    """A billing context; `holds` are leases and amounts by account."""
     made = pb.BillingContext(
         principal=pb.Principal(tenant=tenant, user=user, key_id=f"key_{user}"), price=_PRICE, request_id=f"req_{user}"
     )
-    for lease_id, (account, held_nanos) in (holds or {}).items():
+    for account, (lease_id, held_nanos) in (holds or {}).items():
         made.holds.add(lease_id=lease_id, account=account, held_nanos=held_nanos)
     return made.SerializeToString()
 

@@ -15,6 +15,7 @@ from services.accounting.audit import Auditor
 from services.accounting.ledger import Amounts
 from services.accounting.lines import added
 from services.accounting.stores import EntryQuery, Position, SpendQuery, Store
+from shared.periods import UNLENT
 from tests.stores.ledger.facts import HOUR_NS, MIDNIGHT_NS, announced, billed, context, outcome, story
 
 DAY_NS = 24 * HOUR_NS
@@ -178,11 +179,17 @@ async def test_facts_that_cannot_be_are_set_aside_and_hold_up_nobody(store: Stor
 
 
 async def test_what_was_spent_on_a_lease_and_an_account_is_what_its_attempts_cost_or_hold(store: Store) -> None:
-    one = context(holds={"lease-1": ("budget|acme", 500), "run-1": ("run|acme", 300)})
-    two = context(holds={"lease-2": ("budget|acme", 70)})
+    one = context(holds={"budget|acme": ("lease-1", 500), "run|acme": ("run-1", 300)})
+    two = context(holds={"budget|acme": ("lease-2", 70)})
     await store.record([announced("a", billing_context=one), announced("b", billing_context=two)], 5)
     assert await store.lease_spend("lease-1") == 500
     await store.record([outcome("a")], 5)
     assert [await store.lease_spend(lease) for lease in ("lease-1", "run-1", "lease-2", "none")] == [120, 120, 70, 0]
     assert [await store.account_spend(each) for each in ("budget|acme", "run|acme", "none")] == [190, 120, 0]
     assert await store.settled(["a", "b", "c"]) == {"a": 120}
+
+
+async def test_what_is_lent_nowhere_counts_on_every_account_that_it_names(store: Store) -> None:
+    unlent = context(holds={"budget|acme": (UNLENT, 500), "run|acme": (UNLENT, 500)})
+    await store.record([announced("a", billing_context=unlent), outcome("a")], 5)
+    assert [await store.account_spend(each) for each in ("budget|acme", "run|acme")] == [120, 120]
