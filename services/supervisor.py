@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
-import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
+
+from services.fork_server import Child, ForkServer
 
 # What shared.runner exits with where starting again cannot help: bad settings, a port that is taken.
 EXIT_CONFIG = 2
@@ -25,9 +24,9 @@ _STOP_TIMEOUT_S = 40.0
 _BACKOFF_FIRST_S = 0.2
 _BACKOFF_MAX_S = 10.0
 _STABLE_AFTER_S = 30.0  # a process that lived this long has earned a fresh backoff
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 Listening = dict[str, Any]
+Process = asyncio.subprocess.Process | Child
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,9 @@ class Supervisor:
         self._environ = dict(environ)
         self._say = say
         self._own = {program.name: dict(program.environ) for program in programs}
-        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        modules = list(dict.fromkeys(program.module for program in programs))
+        self._fork_server = ForkServer(modules) if sys.platform == "linux" else None
+        self._processes: dict[str, Process] = {}
         self._published: dict[str, str] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -92,6 +93,8 @@ class Supervisor:
             except TimeoutError:
                 self.kill(program.name)
                 self._say(f"{program.name} did not drain within {_STOP_TIMEOUT_S:.0f} s and was killed")
+        if self._fork_server is not None:
+            self._fork_server.close()
 
     def kill(self, name: str | None = None) -> None:
         """Kills one program, or all, at once."""
@@ -106,22 +109,26 @@ class Supervisor:
         self._published[variable] = f"{published},{address}" if published else address
         self._environ[variable] = self._published[variable]
 
-    async def _spawn(self, program: Program) -> asyncio.subprocess.Process:
-        # A session of its own: Ctrl-C reaches the supervisor alone, which then stops the others in order.
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            program.module,
-            env={**self._environ, **self._own[program.name]},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            preexec_fn=partial(_die_with, os.getpid()) if sys.platform == "linux" else None,
-        )
+    async def _spawn(self, program: Program) -> Process:
+        environ = {**self._environ, **self._own[program.name]}
+        process: Process
+        if self._fork_server is not None:
+            try:
+                process = await self._fork_server.spawn(program.module, environ)
+            except ChildProcessError as error:
+                raise StartError(str(error)) from None
+        else:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", program.module),
+                env=environ,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which then stops the others in order
+            )
         self._processes[program.name] = process
         return process
 
-    async def _until_serving(self, program: Program, process: asyncio.subprocess.Process) -> Listening:
+    async def _until_serving(self, program: Program, process: Process) -> Listening:
         assert process.stdout is not None  # noqa: S101 spawned with a pipe
         try:
             line = await asyncio.wait_for(process.stdout.readline(), _START_TIMEOUT_S)
@@ -133,7 +140,7 @@ class Supervisor:
         listening: Listening = json.loads(line)
         return listening
 
-    async def _keep(self, program: Program, process: asyncio.subprocess.Process) -> None:
+    async def _keep(self, program: Program, process: Process) -> None:
         backoff_s = _BACKOFF_FIRST_S
         while True:
             born = time.monotonic()
@@ -149,15 +156,13 @@ class Supervisor:
             self._say(f"{program.name} ended with {_ending(status)}; starting it again in {backoff_s:.1f} s")
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
-            process = await self._spawn(program)
+            try:
+                process = await self._spawn(program)
+            except StartError as error:
+                if not self.failed.done():
+                    self.failed.set_result(str(error))
+                return
 
 
 def _ending(status: int) -> str:
     return signal.Signals(-status).name if status < 0 else f"exit status {status}"
-
-
-def _die_with(parent: int) -> None:
-    """Asks Linux to end this process when the supervisor dies, so that a killed supervisor leaves no port taken."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before we asked; in a container it may well be process 1
-        os._exit(1)

@@ -18,8 +18,6 @@ from services.accounting.policy_book import PolicyBook
 from services.accounting.service import AccountingServicer, AdminServicer
 from services.accounting.settings import AccountingSettings
 from services.accounting.stores import Store, StoreAway, StoreError
-from services.accounting.stores.mongodb.connection import Pool
-from services.accounting.stores.mongodb.store import MongoStore
 from services.accounting.stores.movers import check_complete
 from services.accounting.stores.sqlite import SqliteStore
 from services.accounting.sweeper import sweep
@@ -69,7 +67,7 @@ async def open_store(settings: AccountingSettings) -> Store:
     store: Store
     try:
         if settings.ledger_store == "mongodb":
-            store = await MongoStore.open(settings.mongodb_url or "", _pool(settings))
+            store = await _open_mongodb(settings)
         else:
             store = SqliteStore(settings.ledger_path)
         try:
@@ -84,14 +82,18 @@ async def open_store(settings: AccountingSettings) -> Store:
         raise StartError(str(error)) from None
 
 
-def _pool(settings: AccountingSettings) -> Pool:
-    return Pool(
+async def _open_mongodb(settings: AccountingSettings) -> Store:
+    from services.accounting.stores.mongodb.connection import Pool  # half a second's import, for those who have it
+    from services.accounting.stores.mongodb.store import MongoStore
+
+    pool = Pool(
         smallest=settings.database_pool_size,
         largest=settings.database_pool_size + settings.database_max_overflow,
         idle_s=settings.database_pool_recycle,
         wait_s=settings.database_pool_timeout_s,
         timeout_s=settings.database_timeout_s,
     )
+    return await MongoStore.open(settings.mongodb_url or "", pool)
 
 
 async def make_first_key(store: Store, settings: AccountingSettings) -> None:

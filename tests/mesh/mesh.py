@@ -18,7 +18,8 @@ from typing import Any, Self, TypeVar
 
 import psutil
 
-from tests.ports import free_port
+from services.__main__ import MAX_REPLICAS, REPLICA_STEP
+from tests.ports import free_ports
 
 T = TypeVar("T")
 
@@ -40,7 +41,8 @@ class Mesh(AbstractContextManager["Mesh"]):
 
     def __enter__(self) -> Self:
         inherited = {name: value for name, value in os.environ.items() if not _is_setting(name)}
-        ports = {f"MODELMUXER_{name}_PORT": str(free_port()) for name in _PORTS}
+        own = free_ports(len(_PORTS), REPLICA_STEP * MAX_REPLICAS)
+        ports = {f"MODELMUXER_{name}_PORT": str(port) for name, port in zip(_PORTS, own, strict=True)}
         metrics = {f"MODELMUXER_{name}_METRICS_PORT": "0" for name in _METRICS}
         environ = {**inherited, **ports, **metrics, "MODELMUXER_HOME": str(self.home), "MODELMUXER_DRAIN_WAIT_S": "0.1"}
         self.log = (self.home.parent / f"{self.home.name}.log").open("w+")
@@ -125,16 +127,17 @@ class Mesh(AbstractContextManager["Mesh"]):
     def processes(self) -> dict[str, psutil.Process]:
         """The services' processes, by name."""
         try:
-            children = psutil.Process(self.process.pid).children()
+            children = psutil.Process(self.process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return {}
         found = {}
         for child in children:
             try:
-                module = child.cmdline()[-1]
-            except (psutil.Error, IndexError):
+                words = " ".join(child.cmdline()).split()
+            except psutil.Error:
                 continue
-            found[module.removeprefix("services.").replace("_", "-")] = child
+            if words[-2:-1] == ["-m"]:
+                found[words[-1].removeprefix("services.").replace("_", "-")] = child
         return found
 
     def kill(self, service: str, number: int = signal.SIGKILL) -> None:

@@ -115,7 +115,7 @@ def following(mesh: Mesh) -> int:
 def replica(mesh: Mesh, name: str) -> psutil.Process:
     """The process that serves as a replica of the mesh."""
     port = int(mesh.grpc(name).rpartition(":")[2])
-    for child in psutil.Process(mesh.process.pid).children():
+    for child in psutil.Process(mesh.process.pid).children(recursive=True):
         if any(c.laddr.port == port for c in child.net_connections("inet") if c.status == psutil.CONN_LISTEN):
             return child
     raise AssertionError(f"nobody serves {name}")

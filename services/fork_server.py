@@ -1,0 +1,220 @@
+"""Starts services as forks of one process that has imported them: an import takes a second or two of CPU, which is paid
+once for the whole mesh, and their memory is shared. Linux only; elsewhere a service is a process of its own making.
+
+The supervisor and the server speak over a socket that keeps messages apart, in JSON: a program with the writing end of
+its standard output there, its process number back, and its exit status once it has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import setproctitle
+
+_MAX_MESSAGE = 1 << 20
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def die_with(parent: int) -> None:
+    """Asks Linux to end this process when its parent dies, so that a killed supervisor leaves no port taken."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before we asked; in a container it may well be process 1
+        os._exit(1)
+
+
+class Child:
+    """A service that was forked, with what a supervisor needs of an asyncio.subprocess.Process."""
+
+    def __init__(self, stdout: asyncio.StreamReader) -> None:
+        self.pid = 0
+        self.stdout = stdout
+        self.returncode: int | None = None
+        self.born: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended = asyncio.Event()
+
+    async def wait(self) -> int:
+        """The exit status; negative for the number of the signal that ended it."""
+        await self._ended.wait()
+        assert self.returncode is not None  # noqa: S101 set before the event
+        return self.returncode
+
+    def terminate(self) -> None:
+        """Asks it to drain."""
+        os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def ended(self, status: int) -> None:
+        """It has been reaped."""
+        self.returncode = status
+        self._ended.set()
+
+
+class ForkServer:
+    """The supervisor's end. Started with the first program; started again if it dies, and its children with it."""
+
+    def __init__(self, modules: Sequence[str]) -> None:
+        """`modules` are imported ahead, in this order."""
+        self._modules = modules
+        self._server: asyncio.subprocess.Process | None = None
+        self._control: socket.socket | None = None
+        self._unborn: deque[Child] = deque()
+        self._children: dict[int, Child] = {}
+
+    async def spawn(self, module: str, environ: Mapping[str, str]) -> Child:
+        """Starts a module as if by `python -m`, with its standard output as a pipe."""
+        control = self._control or await self._start()
+        reading, writing = os.pipe()
+        stdout = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(stdout)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(reading, "rb", 0))
+        child = Child(stdout)
+        self._unborn.append(child)
+        try:
+            socket.send_fds(control, [json.dumps({"module": module, "environ": dict(environ)}).encode()], [writing])
+        finally:
+            os.close(writing)
+        await child.born
+        return child
+
+    def close(self) -> None:
+        """Ends the server, and by that whatever it still has running."""
+        if self._control is not None:
+            asyncio.get_running_loop().remove_reader(self._control)
+            self._control.close()
+            self._control = None
+
+    async def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MAX_MESSAGE)
+            self._server = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "services.fork_server", str(theirs.fileno()), str(os.getpid())),
+                *self._modules,
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which then stops the others in order
+            )
+        ours.setblocking(False)
+        asyncio.get_running_loop().add_reader(ours, self._heard, ours)
+        self._control = ours
+        return ours
+
+    def _heard(self, control: socket.socket) -> None:
+        try:
+            message = control.recv(_MAX_MESSAGE)
+        except BlockingIOError:
+            return
+        except OSError:
+            message = b""
+        if not message:
+            self._lost()
+            return
+        said: dict[str, int] = json.loads(message)
+        if "status" in said:
+            self._children.pop(said["pid"]).ended(said["status"])
+        else:
+            child = self._children[said["pid"]] = self._unborn.popleft()
+            child.pid = said["pid"]
+            child.born.set_result(None)
+
+    def _lost(self) -> None:
+        """The server is dead, and what it forked is being ended by the system."""
+        self.close()
+        for child in self._unborn:
+            child.born.set_exception(ChildProcessError("the fork server ended; it says why above"))
+        for child in self._children.values():
+            child.ended(-signal.SIGTERM)
+        self._unborn.clear()
+        self._children.clear()
+
+
+def serve(control: socket.socket, modules: list[str]) -> None:
+    """The server's end: imports modules while nothing is asked, and forks what is. Returns in a child that has ended,
+    and when the supervisor is gone."""
+    waking, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    while True:
+        ready, _, _ = select.select([control.fileno(), waking], [], [], 0 if modules else None)
+        if waking in ready:
+            os.read(waking, 4096)
+            _reap(control)
+        if control.fileno() in ready:
+            message, descriptors, _, _ = socket.recv_fds(control, _MAX_MESSAGE, 1)
+            if not message:
+                return
+            program, (output,) = json.loads(message), descriptors
+            module = program["module"]
+            if module in modules:
+                modules.remove(module)
+                _import(module)
+            gc.freeze()  # what is imported is never garbage, and a collector that looks at it would copy its pages
+            server, pid = os.getpid(), os.fork()
+            if pid == 0:
+                die_with(server)
+                control.close()
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                os.close(waking)
+                os.close(woken)
+                _become(module, program["environ"], output)
+            os.close(output)
+            control.send(json.dumps({"pid": pid}).encode())
+        elif modules and not ready:
+            _import(modules.pop(0))
+
+
+def _import(module: str) -> None:
+    importlib.import_module(f"{module}.__main__")
+    del sys.modules[f"{module}.__main__"]  # it is run, under another name, in the fork
+
+
+def _reap(control: socket.socket) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        control.send(json.dumps({"pid": pid, "status": os.waitstatus_to_exitcode(status)}).encode())
+
+
+def _become(module: str, environ: dict[str, Any], output: int) -> NoReturn:
+    os.setsid()
+    os.dup2(output, sys.stdout.fileno())
+    os.close(output)
+    os.environ.clear()
+    os.environ.update(environ)
+    setproctitle.setproctitle(f"{sys.executable} -m {module}")
+    sys.argv = [module]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.exit()
+
+
+def main() -> None:
+    """`python -m services.fork_server <descriptor> <supervisor's process> <module>…`"""
+    die_with(int(sys.argv[2]))
+    setproctitle.getproctitle()  # it has to see the environment as it was at the start
+    with socket.socket(fileno=int(sys.argv[1])) as control:
+        serve(control, sys.argv[3:])
+
+
+if __name__ == "__main__":
+    main()
