@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import grpc
@@ -185,3 +187,15 @@ async def test_a_deadline_that_passes_closes_the_providers_socket(mesh: Mesh) ->
     assert late.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
     await eventually(lambda: _none_running(mesh), timeout_s=5)
     await eventually(lambda: settled(mesh))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="services are forked on Linux alone")
+async def test_a_mesh_whose_fork_server_is_killed_comes_back_whole(mesh: Mesh, client: Client) -> None:
+    assert await works(client)
+    old = {service: mesh.processes()[service] for service in SERVICES}
+    server = old["router"].parent()
+    assert server is not None
+    server.kill()
+    for service in SERVICES:
+        await eventually(partial(_replaced, mesh, service, old[service].pid))
+    await eventually(lambda: works(client))
