@@ -20,7 +20,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import setproctitle
 
@@ -51,13 +51,19 @@ class Child:
         assert self.returncode is not None  # noqa: S101 set before the event
         return self.returncode
 
+    def send_signal(self, number: int) -> None:
+        """Signals it. Raises ProcessLookupError once it has ended."""
+        if self.returncode is not None:
+            raise ProcessLookupError
+        os.kill(self.pid, number)
+
     def terminate(self) -> None:
         """Asks it to drain."""
-        os.kill(self.pid, signal.SIGTERM)
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """Ends it at once."""
-        os.kill(self.pid, signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
 
     def ended(self, status: int) -> None:
         """It has been reaped."""
@@ -76,8 +82,11 @@ class ForkServer:
         self._unborn: deque[Child] = deque()
         self._children: dict[int, Child] = {}
 
-    async def spawn(self, module: str, environ: Mapping[str, str]) -> Child:
-        """Starts a module as if by `python -m`, with its standard output as a pipe."""
+    async def spawn(
+        self, module: str, environ: Mapping[str, str], arguments: Sequence[str] = (), stderr: int | None = None
+    ) -> Child:
+        """Starts a module as if by `python -m`, with its standard output as a pipe. `stderr` is a descriptor for its
+        standard error, if that is not to be the supervisor's."""
         control = self._control or await self._start()
         reading, writing = os.pipe()
         stdout = asyncio.StreamReader()
@@ -86,7 +95,8 @@ class ForkServer:
         child = Child(stdout)
         self._unborn.append(child)
         try:
-            socket.send_fds(control, [json.dumps({"module": module, "environ": dict(environ)}).encode()], [writing])
+            message = json.dumps({"argv": [module, *arguments], "environ": dict(environ)}).encode()
+            socket.send_fds(control, [message], [writing] if stderr is None else [writing, stderr])
         finally:
             os.close(writing)
         await child.born
@@ -156,12 +166,11 @@ def serve(control: socket.socket, modules: list[str]) -> None:
             os.read(waking, 4096)
             _reap(control)
         if control.fileno() in ready:
-            message, descriptors, _, _ = socket.recv_fds(control, _MAX_MESSAGE, 1)
+            message, descriptors, _, _ = socket.recv_fds(control, _MAX_MESSAGE, 2)
             if not message:
                 return
-            program, (output,) = json.loads(message), descriptors
-            module = program["module"]
-            if module in modules:
+            program = json.loads(message)
+            if (module := program["argv"][0]) in modules:
                 modules.remove(module)
                 _import(module)
             gc.freeze()  # what is imported is never garbage, and a collector that looks at it would copy its pages
@@ -173,8 +182,9 @@ def serve(control: socket.socket, modules: list[str]) -> None:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 os.close(waking)
                 os.close(woken)
-                _become(module, program["environ"], output)
-            os.close(output)
+                _become(program["argv"], program["environ"], descriptors)
+            for descriptor in descriptors:
+                os.close(descriptor)
             control.send(json.dumps({"pid": pid}).encode())
         elif modules and not ready:
             _import(modules.pop(0))
@@ -196,15 +206,16 @@ def _reap(control: socket.socket) -> None:
         control.send(json.dumps({"pid": pid, "status": os.waitstatus_to_exitcode(status)}).encode())
 
 
-def _become(module: str, environ: dict[str, Any], output: int) -> NoReturn:
+def _become(argv: list[str], environ: dict[str, str], descriptors: list[int]) -> NoReturn:
     os.setsid()
-    os.dup2(output, sys.stdout.fileno())
-    os.close(output)
+    for descriptor, stream in zip(descriptors, (sys.stdout, sys.stderr), strict=False):
+        os.dup2(descriptor, stream.fileno())
+        os.close(descriptor)
     os.environ.clear()
     os.environ.update(environ)
-    setproctitle.setproctitle(f"{sys.executable} -m {module}")
-    sys.argv = [module]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    setproctitle.setproctitle(f"{sys.executable} -m {' '.join(argv)}")
+    sys.argv = argv
+    runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
     sys.exit()
 
 

@@ -22,6 +22,7 @@ from aiohttp import web
 from modelmuxer.accounting.v1 import accounting_pb2 as pb
 
 from services.accounting.settings import AccountingSettings
+from services.fork_server import ForkServer
 from shared.settings import SettingsError
 from tests.contract.test_accounting import TOKEN, Accounting
 from tests.faults.fleet import Replica
@@ -89,7 +90,8 @@ async def accounting(home: Path, url: str) -> AsyncIterator[tuple[Replica, Accou
         "MODELMUXER_BUDGET_WEBHOOK_URL": url,
         "MODELMUXER_BUDGET_WEBHOOK_SECRET": SECRET,
     }
-    replica = Replica("accounting", ("-m", "services.accounting"), environ, port, home / "accounting.log")
+    forks = ForkServer(["services.accounting"])
+    replica = Replica("accounting", ("services.accounting",), environ, port, home / "accounting.log", forks)
     await replica.start()
     client = Accounting(f"127.0.0.1:{port}")
     try:
@@ -97,6 +99,7 @@ async def accounting(home: Path, url: str) -> AsyncIterator[tuple[Replica, Accou
     finally:
         await client.close()
         await replica.stop()
+        forks.close()
 
 
 async def spend(client: Accounting, budget: pb.Budget, nanos: int) -> None:

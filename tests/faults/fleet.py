@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import sys
 import time
 import urllib.request
@@ -20,10 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from services.fork_server import Child, ForkServer
 from tests.faults.wire import Wire
+from tests.ports import free_port
 from tests.tools.mongodb.server import MongoServer
 
-ROOT = Path(__file__).resolve().parents[2]
+SERVICES = ("simulator", "accounting", "cache", "provider_proxy", "router")
 _MUX = Path(sys.executable).with_name("mux")
 _START_TIMEOUT_S = 180.0  # on a machine that much else runs on
 _STOP_TIMEOUT_S = 40.0
@@ -39,8 +40,9 @@ class Replica:
     environ: Mapping[str, str]
     port: int
     log: Path
+    fork_server: ForkServer
     wire: Wire = field(init=False)
-    process: asyncio.subprocess.Process | None = None
+    process: Child | None = None
     serving: asyncio.Event = field(default_factory=asyncio.Event)
     deaths: int = 0
     _keeper: asyncio.Task[None] | None = None
@@ -78,14 +80,8 @@ class Replica:
     async def _keep(self) -> None:
         while True:
             with self.log.open("ab") as log:
-                self.process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, *self.command),
-                    cwd=ROOT,
-                    env=self.environ,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=log,
-                )
-            assert self.process.stdout is not None
+                module, *arguments = self.command
+                self.process = await self.fork_server.spawn(module, self.environ, arguments, stderr=log.fileno())
             if await self.process.stdout.readline():
                 self.serving.set()
             await self.process.wait()
@@ -167,6 +163,7 @@ class Fleet:
         self._store = store
         self._routers, self._proxies = routers, proxies
         self._commands = commands or {}
+        self._fork_server = ForkServer([f"services.{service}" for service in SERVICES])
         self._base = _environ(home) | dict(environ or {})
         self._simulator_wire = Wire(0)
         self.replicas: dict[str, Replica] = {}
@@ -260,8 +257,8 @@ class Fleet:
         }
 
     async def _start(self) -> None:
-        port = _free_port()
-        simulator = self._replica("simulator", port, ("-m", "services.simulator", "--port", str(port)))
+        port = free_port()
+        simulator = self._replica("simulator", port, ("services.simulator", "--port", str(port)))
         await simulator.start()
         del self.replicas["simulator"]  # it is the truth, and never harmed
         self._truth = simulator
@@ -278,7 +275,7 @@ class Fleet:
         await asyncio.gather(*(self._service(f"router-{n}", "router") for n in range(self._routers)))
 
     async def _service(self, name: str, service: str) -> None:
-        port = _free_port()
+        port = free_port()
         environ = {f"MODELMUXER_{service.upper()}_PORT": str(port), f"MODELMUXER_{service.upper()}_METRICS_PORT": "0"}
         if service == "router":
             environ["MODELMUXER_ROUTER_HTTP_PORT"] = "0"
@@ -288,14 +285,14 @@ class Fleet:
                 environ[f"MODELMUXER_{other}_ADDRESS"] = ",".join(known)
         if service == "provider_proxy":
             environ.pop("MODELMUXER_PROVIDER_PROXY_ADDRESS", None)
-        command = self._commands.get(service, ("-m", f"services.{service}"))
+        command = self._commands.get(service, (f"services.{service}",))
         await self._replica(name, port, command, environ).start()
 
     def _replica(
         self, name: str, port: int, command: Sequence[str], environ: Mapping[str, str] | None = None
     ) -> Replica:
         log = self.home.parent / f"{self.home.name}-{name}.log"
-        replica = Replica(name, command, self._base | dict(environ or {}), port, log)
+        replica = Replica(name, command, self._base | dict(environ or {}), port, log, self._fork_server)
         self.replicas[name] = replica
         return replica
 
@@ -306,6 +303,7 @@ class Fleet:
             await truth.stop()
         if self.store_server is not None:
             await self.store_server.stop()
+        self._fork_server.close()
 
 
 def _environ(home: Path) -> dict[str, str]:
@@ -320,12 +318,6 @@ def _environ(home: Path) -> dict[str, str]:
         "MODELMUXER_MESH_TOKEN": secrets.token_hex(16),
         "MODELMUXER_DRAIN_WAIT_S": "0.1",
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def until(condition: Any, timeout_s: float) -> bool:

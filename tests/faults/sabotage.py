@@ -62,7 +62,7 @@ BUGS: dict[str, tuple[str, Callable[[], None]]] = {
 def command(bug: str) -> dict[str, tuple[str, ...]]:
     """How to start the service that has the bug."""
     service, _ = BUGS[bug]
-    return {service: ("-m", "tests.faults.sabotage", bug, f"services.{service}")}
+    return {service: ("tests.faults.sabotage", bug, f"services.{service}")}
 
 
 if __name__ == "__main__":
