@@ -32,8 +32,8 @@ class Shipper:
         journal: Journal,
         accounting: "AccountingServiceAsyncStub",
         *,
-        batch_records: int = 256,
-        linger_s: float = 0.02,
+        batch_records: int = 512,
+        linger_s: float = 0.1,
         call_timeout_s: float = 5.0,
     ) -> None:
         self._journal = journal
@@ -49,7 +49,9 @@ class Shipper:
         while True:
             await self._journal.appended()
             if self._journal.waiting < self._batch_records:
-                await asyncio.sleep(self._linger_s)  # a fuller batch costs accounting less
+                await asyncio.sleep(
+                    self._linger_s
+                )  # a fuller batch costs less, most if it has both ends of its attempts
             await self._ship()
 
     async def drain(self, timeout_s: float) -> bool:

@@ -8,8 +8,9 @@ never what the provider itself had stated with the call. Keeping facts and sums 
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
+from operator import attrgetter
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -21,6 +22,7 @@ from modelmuxer.accounting.v1.accounting_pb2 import (
     Billed,
     BillingContext,
     Entry,
+    EntryState,
     JournalRecord,
     Outcome,
     Price,
@@ -45,6 +47,7 @@ _COUNTS = (
     *("input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens", "cache_write_1h_tokens"),
     *("reasoning_tokens", "input_audio_tokens", "output_audio_tokens"),
 )
+_counts = attrgetter(*_COUNTS)
 
 
 class MalformedRecord(ValueError):
@@ -63,8 +66,7 @@ class Place(NamedTuple):
 NOWHERE = Place()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(NamedTuple):
     """All that is known of one attempt, or of one answer from the cache. Times are nanoseconds since 1970."""
 
     id: str
@@ -91,6 +93,19 @@ class Attempt:
         return self.seen_ns if self.announced_ns is None else self.announced_ns
 
 
+class Settlement(NamedTuple):
+    """What an attempt came to."""
+
+    state: EntryState
+    usage: Usage
+    cost_nanos: int = 0
+    saved_nanos: int = 0
+    status: str = ""
+    reason: str = ""
+    provider_request_id: str = ""
+    billed: bool = False
+
+
 class Amounts(NamedTuple):
     """What an entry adds to the sums of its hour."""
 
@@ -111,12 +126,12 @@ def attempt_of(record: JournalRecord) -> Attempt:
     time_ns = record.time.seconds * 1_000_000_000 + record.time.nanos
     if not 0 <= time_ns < 1 << 63:
         raise MalformedRecord("The record's time is out of range")
-    attempt = Attempt(id=record.attempt_id, seen_ns=time_ns)
     if kind == "announced":
         told = record.announced
         _check("estimated_input_tokens", told.estimated_input_tokens, MAX_TOKENS)
-        return replace(
-            attempt,
+        return Attempt(
+            id=record.attempt_id,
+            seen_ns=time_ns,
             announced_ns=time_ns,
             estimated_input_tokens=told.estimated_input_tokens,
             context=_checked_context(told.billing_context),
@@ -125,18 +140,25 @@ def attempt_of(record: JournalRecord) -> Attempt:
     if kind == "cache_hit":
         hit = record.cache_hit
         _check("saved_nanos", hit.saved_nanos, MAX_NANOS)
-        context = _checked_context(hit.billing_context)
-        return replace(attempt, saved_nanos=hit.saved_nanos, context=context, place=Place(hit.provider, hit.model))
+        return Attempt(
+            id=record.attempt_id,
+            seen_ns=time_ns,
+            saved_nanos=hit.saved_nanos,
+            context=_checked_context(hit.billing_context),
+            place=Place(hit.provider, hit.model),
+        )
     if kind == "billed":
-        return replace(attempt, billed=_checked_bill(record.billed))
+        return Attempt(id=record.attempt_id, seen_ns=time_ns, billed=_checked_bill(record.billed))
     ending = record.outcome if kind == "outcome" else record.observed
-    attempt = replace(
-        attempt,
+    bare = _bare(ending)
+    return Attempt(
+        id=record.attempt_id,
+        seen_ns=time_ns,
         context=_checked_context(ending.billing_context),
         place=Place(ending.provider, ending.model, ending.deployment, ending.region),
+        outcome=bare if kind == "outcome" else b"",
+        observed=bare if kind == "observed" else b"",
     )
-    bare = _bare(ending)
-    return replace(attempt, outcome=bare) if kind == "outcome" else replace(attempt, observed=bare)
 
 
 def merge(one: Attempt, other: Attempt) -> Attempt:
@@ -165,9 +187,23 @@ def merge_all(attempts: Iterable[Attempt]) -> dict[str, Attempt]:
     return merged
 
 
+@lru_cache(maxsize=1024)
+def context_of(serialized: bytes) -> BillingContext:
+    """A billing context, to be read only: each record of an attempt carries the same. Raises DecodeError."""
+    return BillingContext.FromString(serialized)
+
+
+def settlement(attempt: Attempt) -> Settlement:
+    """What the attempt came to, priced at the prices that its billing context carries."""
+    settled = _settlement(attempt)
+    if attempt.billed and settled.state in (ENTRY_STATE_ESTIMATED, ENTRY_STATE_VOIDED):
+        return _corrected(settled, Billed.FromString(attempt.billed))
+    return settled
+
+
 def entry(attempt: Attempt) -> Entry:
-    """The attempt's one line in the ledger, priced at the prices that its billing context carries."""
-    context = BillingContext.FromString(attempt.context)
+    """The attempt's one line in the ledger."""
+    context, settled = context_of(attempt.context), settlement(attempt)
     line = Entry(
         attempt_id=attempt.id,
         principal=context.principal,
@@ -183,37 +219,21 @@ def entry(attempt: Attempt) -> Entry:
         tags=context.tags,
         requested_model=context.requested_model,
         holds=context.holds,
+        **settled._asdict(),
     )
+    if settled.state == ENTRY_STATE_PENDING:
+        line.ClearField("usage")
     line.create_time.seconds, line.create_time.nanos = divmod(attempt.created_ns, 1_000_000_000)
-    ending, other = _endings(attempt)
-    if ending is not None:
-        line.status, line.reason = ending.status, ending.reason
-        line.provider_request_id = ending.provider_request_id or (other.provider_request_id if other else "")
-        _settle(line, ending, attempt, context)
-    elif attempt.saved_nanos is not None and attempt.announced_ns is None:
-        line.state, line.status, line.saved_nanos = ENTRY_STATE_POSTED, "OK", attempt.saved_nanos
-        line.usage.source = USAGE_SOURCE_CACHE
-    elif attempt.abandoned:
-        line.status, line.reason = "UNKNOWN", OUTCOME_UNKNOWN
-        _settle(line, Outcome(), attempt, context)
-    else:
-        line.state = ENTRY_STATE_PENDING
-    if attempt.billed and line.state in (ENTRY_STATE_ESTIMATED, ENTRY_STATE_VOIDED):
-        _correct(line, Billed.FromString(attempt.billed))
     return line
 
 
-def amounts(line: Entry) -> Amounts:
+def amounts(line: Entry | Settlement) -> Amounts:
     """What an entry adds to sums. A hit costs nothing and is no upstream call."""
     if line.usage.source == USAGE_SOURCE_CACHE:
         return Amounts(saved_nanos=line.saved_nanos, cache_hits=1)
-    return Amounts(
-        cost_nanos=line.cost_nanos,
-        estimated_nanos=line.cost_nanos if line.state == ENTRY_STATE_ESTIMATED else 0,
-        attempts=1,
-        input_tokens=line.usage.input_tokens,
-        output_tokens=line.usage.output_tokens,
-    )
+    cost_nanos, usage = line.cost_nanos, line.usage
+    estimated_nanos = cost_nanos if line.state == ENTRY_STATE_ESTIMATED else 0
+    return Amounts(cost_nanos, estimated_nanos, 0, 1, 0, usage.input_tokens, usage.output_tokens)
 
 
 def hour_of(time_ns: int) -> int:
@@ -226,28 +246,45 @@ def day_of(hour: int) -> str:
     return datetime.fromtimestamp(hour * 3600, UTC).strftime("%Y-%m-%d")
 
 
-def _settle(line: Entry, ending: Outcome, attempt: Attempt, context: BillingContext) -> None:
-    line.usage.CopyFrom(ending.usage)
+def _settlement(attempt: Attempt) -> Settlement:
+    ending, other = _endings(attempt)
+    if ending is not None:
+        request_id = ending.provider_request_id or (other.provider_request_id if other else "")
+        state, cost_nanos = _settle(ending, attempt)
+        return Settlement(state, ending.usage, cost_nanos, 0, ending.status, ending.reason, request_id)
+    if attempt.saved_nanos is not None and attempt.announced_ns is None:
+        return Settlement(ENTRY_STATE_POSTED, Usage(source=USAGE_SOURCE_CACHE), 0, attempt.saved_nanos, "OK")
+    if not attempt.abandoned:
+        return Settlement(ENTRY_STATE_PENDING, Usage())
+    unknown = Outcome(status="UNKNOWN", reason=OUTCOME_UNKNOWN)
+    state, cost_nanos = _settle(unknown, attempt)
+    return Settlement(state, unknown.usage, cost_nanos, 0, unknown.status, unknown.reason)
+
+
+def _settle(ending: Outcome, attempt: Attempt) -> tuple[EntryState, int]:
+    """State and cost of how it ended, whose usage is completed by what is estimated of it."""
     if ending.unbilled:
-        line.state = ENTRY_STATE_VOIDED
-        return
-    if line.usage.source != USAGE_SOURCE_PROVIDER and not line.usage.HasField("input_tokens"):
-        parts = line.usage.cached_input_tokens + line.usage.cache_write_tokens
-        line.usage.input_tokens = max(attempt.estimated_input_tokens, parts)
-    if line.usage.source not in _RANKS:
-        line.usage.source = USAGE_SOURCE_ESTIMATED
-    line.cost_nanos, sure = _cost_nanos(context.price, line.usage)
-    posted = sure and line.usage.source == USAGE_SOURCE_PROVIDER
-    line.state = ENTRY_STATE_POSTED if posted else ENTRY_STATE_ESTIMATED
+        return ENTRY_STATE_VOIDED, 0
+    usage = ending.usage
+    source = usage.source
+    if source != USAGE_SOURCE_PROVIDER and not usage.HasField("input_tokens"):
+        parts = usage.cached_input_tokens + usage.cache_write_tokens
+        usage.input_tokens = max(attempt.estimated_input_tokens, parts)
+    if source not in _RANKS:
+        usage.source = USAGE_SOURCE_ESTIMATED
+    cost_nanos, sure = _cost_nanos(context_of(attempt.context).price, usage)
+    posted = sure and source == USAGE_SOURCE_PROVIDER
+    return ENTRY_STATE_POSTED if posted else ENTRY_STATE_ESTIMATED, cost_nanos
 
 
-def _correct(line: Entry, billed: Billed) -> None:
-    line.billed = True
-    line.cost_nanos = billed.cost_nanos
-    line.state = ENTRY_STATE_VOIDED if billed.absent else ENTRY_STATE_POSTED
-    line.provider_request_id = billed.provider_request_id or line.provider_request_id
-    counts = Usage(input_tokens=billed.input_tokens, output_tokens=billed.output_tokens, source=USAGE_SOURCE_PROVIDER)
-    line.usage.CopyFrom(counts)
+def _corrected(settled: Settlement, billed: Billed) -> Settlement:
+    return settled._replace(
+        billed=True,
+        cost_nanos=billed.cost_nanos,
+        state=ENTRY_STATE_VOIDED if billed.absent else ENTRY_STATE_POSTED,
+        provider_request_id=billed.provider_request_id or settled.provider_request_id,
+        usage=Usage(input_tokens=billed.input_tokens, output_tokens=billed.output_tokens, source=USAGE_SOURCE_PROVIDER),
+    )
 
 
 def _cost_nanos(price: Price, usage: Usage) -> tuple[int, bool]:
@@ -308,7 +345,7 @@ def _bare(ending: Outcome) -> bytes:
 
 def _checked_context(context: bytes) -> bytes:
     try:
-        BillingContext.FromString(context)
+        context_of(context)
     except DecodeError:
         raise MalformedRecord("The billing context cannot be read") from None
     return context
@@ -326,8 +363,10 @@ def _read_ns(billed: bytes) -> tuple[int, bytes]:
 
 
 def _check_usage(usage: Usage) -> None:
-    for name in _COUNTS:
-        _check(name, getattr(usage, name), MAX_TOKENS)
+    counts = _counts(usage)
+    if min(counts) < 0 or max(counts) > MAX_TOKENS:
+        for name, count in zip(_COUNTS, counts, strict=True):
+            _check(name, count, MAX_TOKENS)
     for name, calls in usage.server_tool_calls.items():
         _check(name, calls, MAX_TOKENS)
 

@@ -1,9 +1,10 @@
 """An attempt as it stands in the ledger: its facts, and what follows from them. Pure; every store keeps such lines."""
 
 from collections.abc import Iterable
+from operator import add, sub
 from typing import NamedTuple
 
-from modelmuxer.accounting.v1.accounting_pb2 import ENTRY_STATE_PENDING, BillingContext, LeaseHold
+from modelmuxer.accounting.v1.accounting_pb2 import ENTRY_STATE_PENDING, LeaseHold
 
 from services.accounting import ledger
 from services.accounting.audit import Correction
@@ -42,17 +43,10 @@ class Line(NamedTuple):
 
 def line_of(attempt: Attempt) -> Line:
     """The line that follows from what is known of an attempt."""
-    entry = ledger.entry(attempt)
-    who = entry.principal
+    context, settled = ledger.context_of(attempt.context), ledger.settlement(attempt)
+    who, amounts = context.principal, ledger.amounts(settled)
     return Line(
-        attempt,
-        attempt.created_ns,
-        entry.state,
-        who.tenant,
-        who.user,
-        who.key_id,
-        entry.request_id,
-        ledger.amounts(entry),
+        attempt, attempt.created_ns, settled.state, who.tenant, who.user, who.key_id, context.request_id, amounts
     )
 
 
@@ -68,9 +62,9 @@ def correction(before: Line | None, after: Line, now_ns: int) -> Correction | No
 
 def holds(context: bytes) -> Iterable[LeaseHold]:
     """What a serialised billing context says is held, and on which leases."""
-    return BillingContext.FromString(context).holds
+    return ledger.context_of(context).holds
 
 
 def added(one: Amounts, other: Amounts, sign: int = 1) -> Amounts:
     """The sum of two amounts, or their difference."""
-    return Amounts(*(each + sign * more for each, more in zip(one, other, strict=True)))
+    return Amounts._make(map(add if sign > 0 else sub, one, other))

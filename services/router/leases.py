@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, time_ns
@@ -94,7 +95,8 @@ class Purse:
         self._lent_s = self._used_s = monotonic()
         self._asking_since_s = 0.0
         self._told = (0, 0)
-        self._recent: list[tuple[float, int]] = []
+        self._recent: deque[tuple[float, int]] = deque()
+        self._recently = 0  # their sum
         self._wanted_back = False
         self._shared_until_s = 0.0
 
@@ -146,6 +148,7 @@ class Purse:
         else:
             tenure.hold(amount)
         self._recent.append((now_s, amount))
+        self._recently += amount
         if tenure.room(now_s) < self._ahead(now_s) // 2:
             self._poke.set()
         return tenure, place
@@ -390,8 +393,8 @@ class Purse:
     def _ahead(self, now_s: float) -> int:
         """What the calls of the next second may hold, going by the last one's."""
         while self._recent and now_s - self._recent[0][0] > RECENT_S:
-            self._recent.pop(0)
-        return sum(amount for _, amount in self._recent)
+            self._recently -= self._recent.popleft()[1]
+        return self._recently
 
     def _wish(self, now_s: float) -> int:
         return sum(self._demand.values()) + self._ahead(now_s)
@@ -439,18 +442,18 @@ class Reservation:
     @property
     def rate_limits(self) -> list[RateLimit]:
         """What is left of the tightest limit of each kind."""
-        tightest: dict[str, RateLimit] = {}
+        tightest: dict[str, tuple[int, float, int]] = {}
         for hold in self._holds:
             unit = _RATE_UNITS.get(hold.claim.unit)
             if unit is None:
                 continue
             remaining, resets_s = hold.purse.left()
-            limit = RateLimit(
-                unit=unit, limit=hold.purse.standing.limit, remaining=remaining, reset=_duration(resets_s)
-            )
-            if unit not in tightest or remaining < tightest[unit].remaining:
-                tightest[unit] = limit
-        return list(tightest.values())
+            if unit not in tightest or remaining < tightest[unit][0]:
+                tightest[unit] = remaining, resets_s, hold.purse.standing.limit
+        return [
+            RateLimit(unit=unit, limit=limit, remaining=remaining, reset=_duration(resets_s))
+            for unit, (remaining, resets_s, limit) in tightest.items()
+        ]
 
     @property
     def expire_time(self) -> Timestamp | None:
@@ -616,6 +619,5 @@ def _unavailable(error: grpc.aio.AioRpcError) -> MeshError:
 
 
 def _duration(seconds: float) -> Duration:
-    duration = Duration()
-    duration.FromNanoseconds(int(seconds * 1e9))
-    return duration
+    whole = int(seconds)
+    return Duration(seconds=whole, nanos=int((seconds - whole) * 1e9))

@@ -22,8 +22,7 @@ class AccountKey(NamedTuple):
     key_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(NamedTuple):
     """What one attempt needs of one ceiling."""
 
     key: AccountKey

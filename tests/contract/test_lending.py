@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -301,7 +301,7 @@ async def test_what_no_lease_could_be_had_for_is_counted_when_the_ledger_hears_o
     async with bank(tmp_path, routers=1) as town:
         soft = await town.budget(limit_nanos=1000, mode=pb.BUDGET_MODE_SOFT, period=pb.BUDGET_PERIOD_MONTH)
         away = Leases(accounting_pb2_grpc.AccountingServiceStub(connect("127.0.0.1:1", 2**20)), holder="away")
-        counted = replace(claim(soft, 600), enforced=False, budget=soft)
+        counted = claim(soft, 600)._replace(enforced=False, budget=soft)
         held = await away.reserve([counted], 1)
         context = pb.BillingContext(principal=pb.Principal(tenant="acme"), holds=held.money)
         context.price.rows.add(input=1_000_000, output=1_000_000)

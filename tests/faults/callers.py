@@ -1,4 +1,5 @@
-"""The nemesis' callers: unary, streamed and repeated calls, hits, cancels, deadlines, failovers, broken streams.
+"""The nemesis' callers: unary, streamed and repeated calls, hits, cancels, deadlines, failovers, broken streams, and
+jobs that use up a budget. They wait before they try again, and leave alone for a while a router that does not answer.
 
 Whatever happens to a call is fine, but what a caller was told of money is kept, to be held against the ledger.
 """
@@ -6,18 +7,23 @@ Whatever happens to a call is fine, but what a caller was told of money is kept,
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from modelmuxer.chat.v1 import chat_pb2
 from modelmuxer.client import CallError, Client, text_message
 
-from tests.faults.ceilings import RUNS, TAGS
+from tests.faults.ceilings import JOB_MODEL, JOB_TOKENS, TAGS, Ceilings
 from tests.faults.checker import Told
 
-_TIMEOUT_S = 12.0
+_TIMEOUT_S = 8.0
+_BACK_OFF_S = (0.1, 2.0)  # after the first failure in a row, and at most
+_LEFT_ALONE_S = 1.0
+_REFUSALS = 3  # of one job: calls under way may leave something over
 _MODELS = (
     *("", "auto", "fast", "openai/gpt-4o-mini", "anthropic/claude-haiku-4-5", "gemini/gemini-2.5-flash"),
     *("mistral/mistral-small-latest", "openai/sim-nemesis", "anthropic/sim-nemesis", "gemini/sim-nemesis"),
@@ -36,12 +42,25 @@ def callers_timeout_s() -> float:
 class Callers:
     """So many callers of the routers at the addresses, until stopped."""
 
-    def __init__(self, addresses: list[str], keys: Sequence[str], seed: int) -> None:
+    def __init__(self, addresses: list[str], bounds: Ceilings, seed: int) -> None:
         self.told: dict[str, Told] = {}
         self.ended: Counter[str] = Counter()
         """Calls by how they ended: OK, CUT by the caller, or a gRPC code."""
-        self._clients = [Client(address, api_key=key, timeout_s=_TIMEOUT_S) for address in addresses for key in keys]
-        self._runs = {client: keys[at % len(keys)][-6:] for at, client in enumerate(self._clients)}
+        self.kinds: Counter[str] = Counter()
+        """Calls that were answered as they asked to be, by kind."""
+        self.plain: Counter[str] = Counter()
+        """Those that asked for no trouble, by how they ended; REFUSED by a ceiling, where one had no room."""
+        self._addresses = addresses
+        self._clients = {
+            (address, key): Client(address, api_key=key, timeout_s=_TIMEOUT_S)
+            for address in addresses
+            for key in (*bounds.keys, *bounds.tight_keys)
+        }
+        self._bounds = bounds
+        self._jobs = itertools.cycle(("tag", "run", "user"))
+        self._tight_keys = list(bounds.tight_keys)
+        self._job, self._number, self._refused = next(self._jobs), 0, 0
+        self._alone_until_s: dict[str, float] = {}
         self._seed = seed
         self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -59,37 +78,84 @@ class Callers:
         """Lets running calls end."""
         self._stopping.set()
         await asyncio.gather(*self._tasks)
-        await asyncio.gather(*(client.close() for client in self._clients))
+        await asyncio.gather(*(client.close() for client in self._clients.values()))
 
     async def _run(self, number: int) -> None:
         chance = random.Random(f"{self._seed}/{number}")
-        kinds: list[Callable[[Client, random.Random, str], Awaitable[str]]] = [
-            *(self._unary, self._stream, self._stream, self._cancel, self._hit, self._broken, self._hasty, self._again),
+        plain: list[Callable[[Client, random.Random, str], Awaitable[str]]] = [
+            *(self._unary, self._stream, self._stream, self._hit, self._again, self._on_a_job, self._on_a_job),
         ]
+        kinds = [*plain, self._cancel, self._broken, self._hasty]
+        failures = 0
         for turn in range(1_000_000):
             if self._stopping.is_set():
                 return
-            client, kind = chance.choice(self._clients), chance.choice(kinds)
+            kind = chance.choice(kinds)
+            address = self._address(chance)
+            key = self._job_key() if kind == self._on_a_job else chance.choice(self._bounds.keys)
             try:
-                self.ended[await kind(client, chance, f"{self._seed} {number} {turn}")] += 1
+                ended = await kind(self._clients[address, key], chance, f"{self._seed} {number} {turn}")
+                failures = 0
+                self.kinds[kind.__name__.strip("_").replace("_", " ")] += 1
             except CallError as error:
-                self.ended[error.code.name] += 1
-                if error.code.name in ("UNAVAILABLE", "RESOURCE_EXHAUSTED"):
-                    await asyncio.sleep(chance.uniform(0.01, 0.1))  # as a caller would, lest refusals are all there is
+                ended = error.code.name
+                failures = failures + 1 if ended in ("UNAVAILABLE", "RESOURCE_EXHAUSTED") else 0
+                if ended == "UNAVAILABLE" or (ended == "DEADLINE_EXCEEDED" and kind in plain):
+                    self._alone_until_s[address] = time.monotonic() + _LEFT_ALONE_S
+                if ended == "RESOURCE_EXHAUSTED" and error.reason in ("BUDGET_EXCEEDED", "RATE_LIMITED"):
+                    ended = "REFUSED"
+            self.ended[ended] += 1
+            if kind in plain:
+                self.plain[ended] += 1
+            if failures:
+                await asyncio.sleep(chance.uniform(0.01, min(_BACK_OFF_S[0] * 2**failures, _BACK_OFF_S[1])))
+
+    def _address(self, chance: random.Random) -> str:
+        now_s = time.monotonic()
+        answering = [each for each in self._addresses if self._alone_until_s.get(each, 0.0) <= now_s]
+        return chance.choice(answering or self._addresses)
+
+    def _job_key(self) -> str:
+        """A job has one key, as a run has."""
+        if self._job == "user":
+            return self._tight_keys[-1]
+        return self._bounds.keys[self._number % len(self._bounds.keys)]
+
+    def _next_job(self) -> None:
+        if self._job == "user":
+            self._tight_keys.pop()
+        self._number += 1
+        self._refused = 0
+        self._job = next(self._jobs)
+        if self._job == "user" and not self._tight_keys:
+            self._job = next(self._jobs)
+
+    async def _on_a_job(self, client: Client, chance: random.Random, text: str) -> str:
+        """A call on the budget of a job. Whoever finds it used up begins the next."""
+        number = self._number
+        request = _request(f"[[sim ttft=10ms tps=400 tokens={chance.randrange(20, JOB_TOKENS)}]] {text}", chance)
+        request.model, request.max_output_tokens = JOB_MODEL, JOB_TOKENS
+        if self._job == "tag":
+            request.tags["job"] = f"{self._seed}-{number}"
+        try:
+            await self._listen(client, request, None, f"{self._seed}-{number}" if self._job == "run" else "")
+        except CallError as error:
+            if error.reason == "BUDGET_EXCEEDED" and number == self._number:
+                self._refused += 1
+                if self._refused >= _REFUSALS:
+                    self._next_job()
+            raise
+        return "OK"
 
     async def _unary(self, client: Client, chance: random.Random, text: str) -> str:
         orders = f"[[sim ttft={chance.randrange(5, 80)}ms tokens={chance.randrange(1, 60)}]]"
         request = _request(f"{orders} {text}", chance)
-        self._hear((await client.chat(request, run_id=self._run_of(client, chance))).completed)
+        self._hear((await client.chat(request)).completed)
         return "OK"
-
-    def _run_of(self, client: Client, chance: random.Random) -> str:
-        """One call in two belongs to a run; a run has one key."""
-        return f"{self._runs[client]}-{chance.randrange(RUNS)}" if chance.random() < 0.5 else ""
 
     async def _stream(self, client: Client, chance: random.Random, text: str) -> str:
         orders = f"[[sim ttft=20ms tps={chance.randrange(100, 400)} tokens={chance.randrange(5, 120)}]]"
-        await self._listen(client, _request(f"{orders} {text}", chance), None, self._run_of(client, chance))
+        await self._listen(client, _request(f"{orders} {text}", chance), None)
         return "OK"
 
     async def _cancel(self, client: Client, chance: random.Random, text: str) -> str:

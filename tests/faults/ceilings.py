@@ -1,5 +1,6 @@
-"""The ceilings that the nemesis' callers meet: budgets of every kind that run out in the middle of it, rates, calls at
-once. Afterwards nobody has spent beyond a hard one, nothing is held, and what they have spent is the bill's.
+"""The ceilings that the nemesis' callers meet: budgets of every scope, rates, calls at once. Some budgets are good for
+a few calls only; callers come to the end of one and go on to the next, a job of its own each. Afterwards nobody has
+spent beyond a hard one, nothing is held, and what they have spent is the bill's.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from modelmuxer.accounting.v1 import accounting_pb2 as pb
 from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceStub, AdminServiceStub
 
 TENANT = "acme"
-RUNS = 40
 TAGS = ("search", "summary", "agent")
+JOB_MODEL = "openai/gpt-4o-mini"
+JOB_TOKENS = 60  # at most, of one call's answer
+_JOB_NANOS = 400_000  # about seven such calls at once, or 15 to 20 one after the other
 _USERS = ("ada", "bob", "cleo")
 _DOLLAR = 1_000_000_000
 
@@ -24,6 +27,9 @@ class Ceilings:
     """Callers' keys, and the accounting service that counts what they spend."""
 
     keys: Sequence[str]
+    """Of users whose own budgets are ample."""
+    tight_keys: Sequence[str]
+    """Each of a user whose budget is good for a few calls."""
     address: str
     admin_key: str
 
@@ -38,21 +44,25 @@ class Ceilings:
 
 
 async def made(address: str, admin_key: str, seconds: float) -> Ceilings:
-    """Makes keys and ceilings, the tight ones such that a run of so many seconds comes to their end."""
-    share = max(seconds, 10) / 300
+    """Makes keys and ceilings for a run of so many seconds."""
+    frugal = [f"temp-{number}" for number in range(2 + int(seconds) // 30)]
     async with grpc.aio.insecure_channel(address) as channel:
         admin, metadata = AdminServiceStub(channel), _metadata(admin_key)
         keys = []
-        for user in _USERS:
+        for user in (*_USERS, *frugal):
             request = pb.CreateKeyRequest(name=user, tenant=TENANT, team="core", user=user)
             keys.append((await admin.CreateKey(request, metadata=metadata)).secret)
+        tight = (
+            *((pb.CEILING_SCOPE_USER, user) for user in frugal),
+            *((pb.CEILING_SCOPE_RUN, "*"), (pb.CEILING_SCOPE_TAG, "job=*")),
+        )
         for budget in (
             pb.Budget(scope=pb.CEILING_SCOPE_TENANT, limit_nanos=1000 * _DOLLAR),
             pb.Budget(scope=pb.CEILING_SCOPE_TEAM, subject="core", limit_nanos=500 * _DOLLAR),
-            pb.Budget(scope=pb.CEILING_SCOPE_USER, subject="bob", limit_nanos=int(0.1 * share * _DOLLAR)),
-            pb.Budget(scope=pb.CEILING_SCOPE_RUN, subject="*", limit_nanos=int(0.03 * share * _DOLLAR)),
-            pb.Budget(scope=pb.CEILING_SCOPE_TAG, subject="feature=agent", limit_nanos=int(0.1 * share * _DOLLAR)),
+            pb.Budget(scope=pb.CEILING_SCOPE_USER, subject="bob", limit_nanos=100 * _DOLLAR),
+            pb.Budget(scope=pb.CEILING_SCOPE_TAG, subject="feature=agent", limit_nanos=100 * _DOLLAR),
             pb.Budget(scope=pb.CEILING_SCOPE_KEY, subject="*", limit_nanos=0, mode=pb.BUDGET_MODE_SOFT),
+            *(pb.Budget(scope=scope, subject=subject, limit_nanos=_JOB_NANOS) for scope, subject in tight),
         ):
             budget.tenant = TENANT
             await admin.CreateBudget(pb.CreateBudgetRequest(budget=budget), metadata=metadata)
@@ -62,7 +72,7 @@ async def made(address: str, admin_key: str, seconds: float) -> Ceilings:
         ):
             limit.tenant = TENANT
             await admin.CreateLimit(pb.CreateLimitRequest(limit=limit), metadata=metadata)
-    return Ceilings(keys, address, admin_key)
+    return Ceilings(keys[: len(_USERS)], keys[len(_USERS) :], address, admin_key)
 
 
 def crossed(statuses: Sequence[pb.BudgetStatus], entries: Sequence[pb.Entry], bill: Mapping[str, int]) -> list[str]:
@@ -84,6 +94,21 @@ def crossed(statuses: Sequence[pb.BudgetStatus], entries: Sequence[pb.Entry], bi
     return found
 
 
+def used_up(statuses: Sequence[pb.BudgetStatus], entries: Sequence[pb.Entry]) -> list[pb.BudgetStatus]:
+    """Hard budgets of which less is left than a call on them had to hold."""
+    held: dict[tuple[str, ...], int] = {}
+    for hold in (hold for entry in entries for hold in entry.holds):
+        account = tuple(hold.account.split("|")[:3])
+        held[account] = max(held.get(account, 0), hold.held_nanos)
+    return [
+        status
+        for status in statuses
+        if status.budget.mode == pb.BUDGET_MODE_HARD
+        and status.standing.limit - status.standing.spent
+        < held.get((status.budget.id, status.tenant, status.subject), 0)
+    ]
+
+
 def _counts(status: pb.BudgetStatus, entry: pb.Entry) -> bool:
     who, subject = entry.principal, status.subject
     if who.tenant != status.tenant:
@@ -94,7 +119,7 @@ def _counts(status: pb.BudgetStatus, entry: pb.Entry) -> bool:
         pb.CEILING_SCOPE_USER: who.user,
         pb.CEILING_SCOPE_KEY: who.key_id,
         pb.CEILING_SCOPE_RUN: entry.run_id,
-        pb.CEILING_SCOPE_TAG: f"feature={entry.tags['feature']}" if "feature" in entry.tags else "",
+        pb.CEILING_SCOPE_TAG: subject if subject in {f"{name}={value}" for name, value in entry.tags.items()} else "",
     }
     return own[status.budget.scope] == subject
 

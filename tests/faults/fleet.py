@@ -60,6 +60,8 @@ class Replica:
         """Signals it. False if it is dead just now."""
         if self.process is None or self.process.returncode is not None:
             return False
+        if number == signal.SIGKILL:
+            self.serving.clear()
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
             return True
@@ -214,6 +216,10 @@ class Fleet:
         """Lets everything run again, and waits until all serve."""
         for victim in self.victims:
             victim.send(signal.SIGCONT)
+        return await self.serve(timeout_s)
+
+    async def serve(self, timeout_s: float) -> bool:
+        """Waits until what died serves again. False if time was too short."""
         try:
             async with asyncio.timeout(timeout_s):
                 for victim in self.victims:

@@ -1,7 +1,10 @@
 """The nemesis: a mesh under mixed load while a seeded schedule kills, stops and cuts every process but the simulator,
-whose bill is the truth. Afterwards the ledger has to be that bill. ``make nemesis``; exits 1 and says what broke.
+whose bill is the truth. Afterwards the ledger has to be that bill. ``make nemesis``; exits 1 and says what broke, and
+also if the run put the promises to no test: too few calls answered, no budget used up, nothing failed over.
 
-The schedule and the load follow from the seed; how they fall together depends on the machine.
+The schedule and the load follow from the seed; how they fall together depends on the machine. Between two faults what
+was harmed comes back, and stays well for a while; now and then there are two at once, or a process stands still for
+long while others are harmed.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,12 +34,19 @@ from tests.faults.checker import History, violations
 from tests.faults.fleet import Fleet, Replica, StoreServer, until
 from tests.tools import TOOLS
 
-_PAUSE_S = (0.4, 2.5)  # between faults
+_HEALTHY_S = (1.0, 5.0)  # from when what was harmed stands again
+_TWO_AT_ONCE = 0.25
 _STOP_S = (0.2, 3.0)  # how long a process stands still
-_LONG_STOP_S = (8.0, 35.0)  # now and then, beyond what keepalive and claims wait for
+_LONG_STOP_S = (8.0, 35.0)  # now and then, beyond what leases, keepalive and claims wait for
 _LONG_STOPS = 0.1
+_LONG_STOP_OF_RUN = 0.25  # at most
+_TAIL = 0.15  # of the run, without faults
+_RECOVERY_S = 60.0
+_ANSWERED = 0.5  # at least, of the calls that asked for no trouble and were not refused
+_ANSWERED_PER_S = 1.0
 _LEASE_TTL_S = 3.0
 _SWEEP_S = 0.5
+_BROKEN = 0.7  # else it is whole again
 _BROKEN_MODEL = "gpt-5.4-mini"  # alias auto's first, so that calls fail over
 
 
@@ -48,6 +58,12 @@ class Result:
     store: str
     faults: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    """Calls that were answered as they asked to be, by kind."""
+    plain: Counter[str] = field(default_factory=Counter)
+    """Calls that asked for no trouble, by how they ended."""
+    again: Counter[str] = field(default_factory=Counter)
+    """Requests of more than one attempt: "retried" with the same model, "failed over" to another."""
     told: int = 0
     billed: int = 0
     states: Counter[str] = field(default_factory=Counter)
@@ -55,12 +71,24 @@ class Result:
     ledger_nanos: int = 0
     before: Counter[str] = field(default_factory=Counter)
     """Differences before the ledger was reconciled, by kind."""
-    refused: Counter[str] = field(default_factory=Counter)
-    """Budgets that came to their end, by scope."""
+    used_up: Counter[str] = field(default_factory=Counter)
+    """Hard budgets that came to their end, by scope."""
     written: int = 0
     after: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
     """Promises that were broken, in sentences."""
+    idle: list[str] = field(default_factory=list)
+    """What the run did not put to the test, in sentences."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a promise was broken, or none was put to the test."""
+        return bool(self.broken or self.idle)
+
+    @property
+    def answered(self) -> float:
+        """Of the calls that asked for no trouble and that no ceiling refused, the share that was answered."""
+        return self.plain["OK"] / max(self.plain.total() - self.plain["REFUSED"], 1)
 
     def table(self) -> str:
         """The run as a Markdown table."""
@@ -68,18 +96,24 @@ class Result:
             "seed, store": f"{self.seed}, {self.store}",
             "faults": _counts(self.faults),
             "calls by callers": f"{self.calls.total():,} ({_counts(self.calls)})",
+            "answered": f"{self.plain['OK']:,}, {self.answered:.0%} of those that asked for no trouble "
+            "and met no ceiling",
+            "put to the test": f"{_counts(self.kinds)}; requests {_counts(self.again)}",
             "attempts billed": f"{self.billed:,}, whole to their callers: {self.told:,}",
             "entries": _counts(self.states),
             "before reconcile": f"ledger {self.ledger_nanos:,}, bill {self.bill_nanos:,} nano-dollars; "
             f"differences: {_counts(self.before)}",
             "settled by reconcile --write": f"{self.written:,}",
             "differences after": _counts(self.after),
-            "budgets used up": _counts(self.refused),
+            "hard budgets used up": _counts(self.used_up),
+            "not put to the test": str(len(self.idle)),
             "promises broken": str(len(self.broken)),
         }
         width = max(map(len, rows))
         lines = [f"| {name:<{width}} | {value} |" for name, value in rows.items()]
-        return "\n".join([f"| {'the nemesis':<{width}} | |", f"| {'-' * width} | --- |", *lines, *self.broken])
+        return "\n".join(
+            [f"| {'the nemesis':<{width}} | |", f"| {'-' * width} | --- |", *lines, *self.idle, *self.broken]
+        )
 
 
 async def run(
@@ -87,33 +121,49 @@ async def run(
     *,
     seed: int,
     seconds: float,
-    callers: int = 24,
+    callers: int = 12,
     faults: bool = True,
-    bug: str = "",
+    bugs: Sequence[str] = (),
     settle_s: float = 90.0,
     environ: Mapping[str, str] | None = None,
     store: str = "sqlite",
+    routers: int = 3,
+    proxies: int = 2,
 ) -> Result:
-    """Runs the mesh under load and faults for so long, lets the dust settle, and checks. `bug` is one of sabotage's.
+    """Runs the mesh under load and faults for so long, lets the dust settle, and checks. `bugs` are sabotage's.
 
     What has not settled after `settle_s` counts as lost.
     """
     result = Result(seed=seed, store=store)
-    commands = sabotage.command(bug) if bug else {}
-    longest_call_s = callers_timeout_s() + min(seconds, _LONG_STOP_S[1]) + 2
+    longest_stop_s = min(max(seconds * _LONG_STOP_OF_RUN, _STOP_S[1]), _LONG_STOP_S[1])
+    longest_call_s = callers_timeout_s() + longest_stop_s + 2
     environ = {**_impatient(longest_call_s), **(environ or {})}
-    async with Fleet(home, commands=commands, environ=environ, store=store) as fleet:
+    mesh = Fleet(
+        home,
+        routers=routers,
+        proxies=proxies,
+        commands=sabotage.commands(bugs),
+        environ=environ,
+        store=store,
+    )
+    async with mesh as fleet:
         bounds = await ceilings.made(fleet.accounting, fleet.key, seconds)
-        load = Callers(fleet.routers, bounds.keys, seed)
+        load = Callers(fleet.routers, bounds, seed)
         load.start(callers)
-        await _harm(fleet, random.Random(seed), seconds, result.faults if faults else None)
+        if faults:
+            harm = Harm(fleet, random.Random(seed), longest_stop_s)
+            await harm.do(seconds * (1 - _TAIL))
+            result.faults = harm.done
+        await asyncio.sleep(seconds * _TAIL if faults else seconds)
         if not await fleet.at_rest(settle_s):
             result.broken.append("a process that died did not come back")
         await load.stop()
-        result.calls, result.told = load.ended, len(load.told)
+        result.calls, result.kinds, result.plain, result.told = load.ended, load.kinds, load.plain, len(load.told)
         await until(lambda: _settled(fleet), settle_s)
         await _check(fleet, load, result)
-        await _check_ceilings(fleet, bounds, result, longest_call_s)
+        await _check_ceilings(fleet, bounds, result, min(_LEASE_TTL_S + 2 * longest_call_s + 10, settle_s))
+        if faults:
+            result.idle += idle(result, seconds)
     return result
 
 
@@ -127,34 +177,63 @@ def _impatient(longest_call_s: float) -> dict[str, str]:
     }
 
 
-async def _harm(fleet: Fleet, chance: random.Random, seconds: float, faults: Counter[str] | None) -> None:
-    """Does harm until the time is over; only waits if there is nothing to count it in."""
-    end = time.monotonic() + seconds
-    standing: set[asyncio.Task[None]] = set()
-    while (remaining_s := end - time.monotonic()) > 0:
-        await asyncio.sleep(min(chance.uniform(*_PAUSE_S), remaining_s))
-        if faults is None:
-            continue
-        kind = chance.choices(("kill", "stop", "cut", "break a model"), weights=(4, 3, 3, 1))[0]
+class Harm:
+    """What is done to a fleet, by a seeded schedule."""
+
+    def __init__(self, fleet: Fleet, chance: random.Random, longest_stop_s: float) -> None:
+        self.done: Counter[str] = Counter()
+        """Faults, by kind and whom they struck."""
+        self._fleet = fleet
+        self._chance = chance
+        self._longest_stop_s = longest_stop_s
+        self._stopped: set[asyncio.Task[None]] = set()
+
+    async def do(self, seconds: float) -> None:
+        """Does harm until the time is over, and undoes what does not pass by itself."""
+        end_s = time.monotonic() + seconds
+        while (remaining_s := end_s - time.monotonic()) > 0:
+            await asyncio.sleep(min(self._chance.uniform(*_HEALTHY_S), remaining_s))
+            stops = [await self._strike(end_s) for _ in range(2 if self._chance.random() < _TWO_AT_ONCE else 1)]
+            await asyncio.sleep(max(stops))
+            await self._fleet.serve(_RECOVERY_S)
+        await asyncio.gather(*self._stopped)
+        await self._fleet.ask_simulator("/behaviour", "DELETE")
+
+    async def _strike(self, end_s: float) -> float:
+        """One fault. Returns for how long to wait until it passes: not for what stands still for long."""
+        chance, remaining_s = self._chance, max(end_s - time.monotonic(), 0.0)
+        kind = chance.choices(("kill", "stop", "cut", "break a model"), weights=(4, 3, 3, 2))[0]
+        if kind == "break a model":
+            await self._break_model()
+            self.done[kind] += 1
+            return 0.0
         if kind == "cut":
-            name, wire = chance.choice(sorted(fleet.wires().items()))
+            name, wire = chance.choice(sorted(self._fleet.wires().items()))
             wire.cut()
-        elif kind == "break a model":
-            name = "simulator"
-            await _break_model(fleet, chance)
-        else:
-            replica = chance.choice(fleet.victims)
-            name = replica.name
-            stopped_s = min(chance.uniform(*(_LONG_STOP_S if chance.random() < _LONG_STOPS else _STOP_S)), remaining_s)
-            if not replica.send(signal.SIGKILL if kind == "kill" else signal.SIGSTOP):
-                continue
-            if kind == "stop":
-                task = asyncio.create_task(_go_on(replica, stopped_s))
-                standing.add(task)
-                task.add_done_callback(standing.discard)
-        faults[f"{kind} {name.partition('-')[0]}"] += 1
-    await asyncio.gather(*standing)
-    await fleet.ask_simulator("/behaviour", "DELETE")
+            self.done[f"cut {_kind(name)}"] += 1
+            return 0.0
+        victim = chance.choice(self._fleet.victims)
+        lasts = chance.random() < _LONG_STOPS
+        stop_s = min(chance.uniform(*(_LONG_STOP_S if lasts else _STOP_S)), self._longest_stop_s, remaining_s)
+        if not victim.send(signal.SIGKILL if kind == "kill" else signal.SIGSTOP):
+            return 0.0
+        self.done[f"{kind} {_kind(victim.name)}"] += 1
+        if kind == "kill":
+            return 0.0
+        task = asyncio.create_task(_go_on(victim, stop_s))
+        self._stopped.add(task)
+        task.add_done_callback(self._stopped.discard)
+        return 0.0 if lasts else stop_s
+
+    async def _break_model(self) -> None:
+        """Until it is asked for something else, or heals."""
+        broken = ("status=503", "status=429 retry_after=1", "status=500", "cut_at=2")
+        directive = self._chance.choice(broken) if self._chance.random() < _BROKEN else ""
+        await self._fleet.ask_simulator("/behaviour", "PUT", {"model": _BROKEN_MODEL, "directive": directive})
+
+
+def _kind(name: str) -> str:
+    return name.partition("-")[0]
 
 
 async def _go_on(replica: Replica | StoreServer, after_s: float) -> None:
@@ -162,9 +241,18 @@ async def _go_on(replica: Replica | StoreServer, after_s: float) -> None:
     replica.send(signal.SIGCONT)
 
 
-async def _break_model(fleet: Fleet, chance: random.Random) -> None:
-    directive = chance.choice(("status=503", "status=429 retry_after=1", "status=500", "cut_at=2"))
-    await fleet.ask_simulator("/behaviour", "PUT", {"model": _BROKEN_MODEL, "directive": directive})
+def idle(result: Result, seconds: float) -> list[str]:
+    """What was not put to the test."""
+    missing = {
+        "there was no fault": not result.faults,
+        f"only {result.answered:.0%} of the calls were answered": result.answered < _ANSWERED,
+        f"only {result.plain['OK']} calls were answered": result.plain["OK"] < _ANSWERED_PER_S * seconds,
+        "no hard budget was used up": not result.used_up,
+        "no request was tried again": not result.again["retried"],
+        "no request failed over": not result.again["failed over"],
+        **{f"no call was a {kind}": not result.kinds[kind] for kind in ("stream", "cancel", "hit", "again")},
+    }
+    return [f"not put to the test: {what}" for what, is_missing in missing.items() if is_missing]
 
 
 async def _settled(fleet: Fleet) -> bool:
@@ -185,6 +273,7 @@ async def _check(fleet: Fleet, load: Callers, result: Result) -> None:
     result.billed, result.bill_nanos = len(bill["calls"]), bill["total_nanos"]
     result.ledger_nanos = sum(entry.cost_nanos for entry in entries)
     result.states = Counter(pb.EntryState.Name(each.state).removeprefix("ENTRY_STATE_").lower() for each in entries)
+    result.again = _tried_again(entries)
     result.broken += violations(History(told=load.told, bill=bill["calls"], entries=entries))
     result.broken += [f"{path.name} still holds records" for path in await fleet.drained()]
     found = await fleet.mux("reconcile", "--write")
@@ -199,7 +288,20 @@ async def _check(fleet: Fleet, load: Callers, result: Result) -> None:
         result.broken.append(f"what is reported as spent is {spent}, the bill {bill['total_nanos']} nano-dollars")
 
 
-async def _check_ceilings(fleet: Fleet, bounds: ceilings.Ceilings, result: Result, longest_call_s: float) -> None:
+def _tried_again(entries: Sequence[pb.Entry]) -> Counter[str]:
+    models: dict[str, list[str]] = {}
+    for entry in entries:
+        models.setdefault(entry.request_id, []).append(entry.model)
+    again = [each for each in models.values() if len(each) > 1]
+    return Counter(
+        {
+            "retried": sum(len(set(each)) < len(each) for each in again),
+            "failed over": sum(len(set(each)) > 1 for each in again),
+        }
+    )
+
+
+async def _check_ceilings(fleet: Fleet, bounds: ceilings.Ceilings, result: Result, wait_s: float) -> None:
     """Leases of the dead close once no call can be under way on them, and count what the ledger says; then all is
     at rest, and the books are audited with all that this brought."""
     bill = await fleet.ask_simulator("/bill")
@@ -209,13 +311,12 @@ async def _check_ceilings(fleet: Fleet, bounds: ceilings.Ceilings, result: Resul
     async def at_rest() -> bool:
         return not ceilings.crossed(await bounds.standing(), entries, charged)
 
-    await until(at_rest, _LEASE_TTL_S + 2 * longest_call_s + 10)
+    await until(at_rest, wait_s)
     standing = await bounds.standing()
     result.broken += ceilings.crossed(standing, entries, charged)
-    result.refused.update(
+    result.used_up.update(
         pb.CeilingScope.Name(each.budget.scope).removeprefix("CEILING_SCOPE_").lower()
-        for each in standing
-        if each.standing.spent >= 0.9 * each.standing.limit > 0
+        for each in ceilings.used_up(standing, entries)
     )
     audit = await fleet.mux("audit")
     result.broken += [f"audit: {each['check']}: {each['subject']}: {each['message']}" for each in audit["findings"]]
@@ -248,10 +349,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make nemesis", description=__doc__)
     parser.add_argument("--seconds", type=float, default=180.0, help="how long to do harm (default %(default)s)")
     parser.add_argument("--seed", type=int, help="of the schedule and the load; a new one if none is given")
-    parser.add_argument("--callers", type=int, default=24, help="how many call at a time (default %(default)s)")
+    parser.add_argument("--callers", type=int, default=12, help="how many call at a time (default %(default)s)")
     parser.add_argument("--store", choices=("sqlite", "mongodb"), default="sqlite", help="where the ledger is kept")
     parser.add_argument(
-        "--bug", choices=sorted(sabotage.BUGS), default="", help="give a service a bug: has to be found"
+        "--bug", choices=sorted(sabotage.BUGS), action="append", help="give a service a bug: has to be found"
     )
     parser.add_argument("--home", type=Path, help="keep ledger, journals and logs here")
     options = parser.parse_args()
@@ -262,11 +363,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = (options.home or Path(folder)) / "home"
         running = run(
-            home, seed=seed, seconds=options.seconds, callers=options.callers, bug=options.bug, store=options.store
+            home,
+            seed=seed,
+            seconds=options.seconds,
+            callers=options.callers,
+            bugs=options.bug or (),
+            store=options.store,
         )
         result = asyncio.run(running)
     print(result.table())
-    sys.exit(1 if result.broken else 0)
+    sys.exit(1 if result.failed else 0)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
-"""Bugs made on purpose, to show that the nemesis finds them: ``python -m tests.faults.sabotage BUG services.NAME``."""
+"""Bugs made on purpose, to show that the nemesis finds them: ``python -m tests.faults.sabotage BUG,BUG services.X``."""
 
 from __future__ import annotations
 
 import itertools
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from modelmuxer.accounting.v1.accounting_pb2 import JournalRecord
 
-from services.accounting import lines
+from services.accounting import accounts, lines
+from services.accounting.accounts import Account, Report, Terms
 from services.accounting.ledger import Amounts
 from services.accounting.stores import sqlite
 from shared.journal import Journal
@@ -51,22 +52,37 @@ def count_twice() -> None:
     setattr(sqlite, "added", increment)  # noqa: B010 mypy forbids what this file is for
 
 
+def lend_beyond() -> None:
+    """An account that grants what is asked for, whether it is there or not."""
+
+    def generous(account: Account, said: Report, terms: Terms) -> int:
+        return max(said.want, said.need)
+
+    setattr(accounts, "_grant", generous)  # noqa: B010 mypy forbids what this file is for
+
+
 BUGS: dict[str, tuple[str, Callable[[], None]]] = {
     "drop-outcomes": ("provider_proxy", drop_outcomes),
     "drop-attempts": ("provider_proxy", drop_attempts),
     "count-twice": ("accounting", count_twice),
+    "lend-beyond": ("accounting", lend_beyond),
 }
 """By name: the service that has the bug, and how it gets it."""
 
 
-def command(bug: str) -> dict[str, tuple[str, ...]]:
-    """How to start the service that has the bug."""
-    service, _ = BUGS[bug]
-    return {service: ("tests.faults.sabotage", bug, f"services.{service}")}
+def commands(bugs: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """How to start the services that have the bugs."""
+    names: dict[str, list[str]] = {}
+    for bug in bugs:
+        names.setdefault(BUGS[bug][0], []).append(bug)
+    return {
+        service: ("tests.faults.sabotage", ",".join(found), f"services.{service}") for service, found in names.items()
+    }
 
 
 if __name__ == "__main__":
-    name, module = sys.argv[1:]
+    chosen, module = sys.argv[1:]
     sys.argv = [module]
-    BUGS[name][1]()
+    for name in chosen.split(","):
+        BUGS[name][1]()
     runpy.run_module(module, run_name="__main__")

@@ -36,7 +36,7 @@ from tests.tools import TOOLS
 from tests.tools.mongodb.server import MongoServer
 
 UNLEDGERED = Path(__file__).with_name("unledgered")
-_BATCH = 128  # attempts: two records each make the 256 that a shipper sends
+_BATCH = 256  # attempts: two records each make the 512 that a shipper sends
 _SHIPPERS = 4
 _WARM_UP_S = 1.0
 _DOLLAR = 10**9

@@ -1,7 +1,6 @@
 """Whatever order facts come in and however often, an attempt is one entry, and the best witness prices it."""
 
 import random
-from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -150,7 +149,7 @@ def test_the_better_witness_wins(outcome: JournalRecord, observed: JournalRecord
 
 
 def test_an_abandoned_attempt_is_an_estimate_until_its_outcome_comes_after_all() -> None:
-    abandoned = replace(ledger.attempt_of(announced()), abandoned=True)
+    abandoned = ledger.attempt_of(announced())._replace(abandoned=True)
     entry = ledger.entry(abandoned)
     assert (entry.state, entry.cost_nanos, entry.reason) == (ENTRY_STATE_ESTIMATED, 5 * 2, "OUTCOME_UNKNOWN")
     late = ledger.entry(ledger.merge(abandoned, ledger.attempt_of(ending())))

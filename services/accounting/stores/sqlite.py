@@ -14,7 +14,6 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -461,7 +460,7 @@ def _abandon(db: Connection, before_ns: int, now_ns: int) -> int:
         f"{SELECT} WHERE state = {ENTRY_STATE_PENDING} AND created_ns < ? LIMIT {_SWEEP}", (before_ns,)
     ).fetchall()
     attempts = [line_of_row(row).attempt for row in rows]
-    _write(db, {attempt.id: replace(attempt, abandoned=True) for attempt in attempts}, now_ns)
+    _write(db, {attempt.id: attempt._replace(abandoned=True) for attempt in attempts}, now_ns)
     return len(rows)
 
 
@@ -485,10 +484,12 @@ def _write(db: Connection, told: dict[str, Attempt], now_ns: int) -> None:
                 (hold.lease_id, attempt.id, hold.account, hold.held_nanos) for hold in lines.holds(merged.context)
             ]
         if before:
-            sums[before.account] = added(sums[before.account], before.amounts, -1)
+            account = before.account
+            sums[account] = added(sums[account], before.amounts, -1)
         if noted := lines.correction(before, after, now_ns):
             corrections.append((attempt.id, now_ns, noted.from_state, noted.to_state, noted.delta_nanos))
-        sums[after.account] = added(sums[after.account], after.amounts)
+        account = after.account
+        sums[account] = added(sums[account], after.amounts)
         if before is None or before.state != after.state:
             states[after.state] += 1
     db.executemany(UPSERT, rows)

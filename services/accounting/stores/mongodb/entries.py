@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -97,7 +96,7 @@ class Entries:
         pending = {"state": ENTRY_STATE_PENDING, "created_ns": {"$lt": before_ns}}
         while found := await self._entries.find(pending).limit(_SWEEP).to_list():
             attempts = [attempt_of(document) for document in found]
-            await self._merge({attempt.id: replace(attempt, abandoned=True) for attempt in attempts}, now_ns)
+            await self._merge({attempt.id: attempt._replace(abandoned=True) for attempt in attempts}, now_ns)
             abandoned += len(found)
         return abandoned
 
