@@ -339,11 +339,12 @@ def _late_accounts(records: Iterable[pb.JournalRecord], before_ns: int) -> set[s
     """Accounts of attempts that were held on no lease, or whose leases may have closed by what the ledger said before
     these records came."""
     found: set[str] = set()
+    before_s = before_ns // 1_000_000_000
     for record in records:
         kind = record.WhichOneof("fact")
         if kind not in ("announced", "outcome", "observed"):
             continue
-        billing, late = getattr(record, kind).billing_context, record.time.ToNanoseconds() < before_ns
+        billing, late = getattr(record, kind).billing_context, record.time.seconds < before_s
         if late or _UNLENT in billing:
             with suppress(DecodeError):
                 holds = pb.BillingContext.FromString(billing).holds

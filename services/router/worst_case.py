@@ -38,7 +38,7 @@ from io import BytesIO
 import orjson
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
-from modelmuxer.accounting.v1.accounting_pb2 import Price, PriceRow
+from modelmuxer.accounting.v1.accounting_pb2 import Price
 from modelmuxer.chat.v1.chat_pb2 import Audio, Block, ChatRequest, Document, Tool
 from modelmuxer.embedding.v1.embedding_pb2 import EmbedRequest
 
@@ -236,10 +236,14 @@ def _wav_seconds(data: bytes) -> int | None:
 def _nanos(model: Model, chat: ChatRequest, input_tokens: int, output_tokens: int) -> int:
     price = model.price
     assert price is not None  # noqa: S101 - as above
-    rows = [row for row in price.rows if row.above_input_tokens < max(1, input_tokens)]
     caches = model.provider != "anthropic" or _asks_to_cache(chat)
-    dearest_input = max((max(_input_rates(row, caches)) for row in rows), default=0)
-    dearest_output = max((max(row.output, row.reasoning, row.output_audio) for row in rows), default=0)
+    dearest_input = dearest_output = 0
+    for row in price.rows:
+        if row.above_input_tokens < max(1, input_tokens):
+            dearest_input = max(dearest_input, row.input, row.cached_input, row.input_audio)
+            dearest_output = max(dearest_output, row.output, row.reasoning, row.output_audio)
+            if caches:
+                dearest_input = max(dearest_input, row.cache_write, row.cache_write_1h)
     total = dearest_input * input_tokens + dearest_output * output_tokens + price.call_nanos * PER
     divisor = PER
     for dimension in {factor.dimension for factor in price.factors}:
@@ -250,15 +254,6 @@ def _nanos(model: Model, chat: ChatRequest, input_tokens: int, output_tokens: in
             total *= dearest.numerator
             divisor *= dearest.denominator
     return -(-total // divisor)
-
-
-def _input_rates(row: PriceRow, caches: bool) -> Iterable[int]:
-    yield row.input
-    yield row.cached_input
-    yield row.input_audio
-    if caches:
-        yield row.cache_write
-        yield row.cache_write_1h
 
 
 def _asks_to_cache(chat: ChatRequest) -> bool:
