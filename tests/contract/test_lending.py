@@ -58,8 +58,11 @@ class Bank:
 
 
 @asynccontextmanager
-async def bank(home: Path, routers: int = ROUTERS, window_s: float = WINDOW_S, **settings: str) -> AsyncIterator[Bank]:
+async def bank(
+    home: Path, routers: int = ROUTERS, window_s: float = WINDOW_S, mongodb_url: str = "", **settings: str
+) -> AsyncIterator[Bank]:
     environ = {"MODELMUXER_HOME": str(home), "MODELMUXER_ACCOUNTING_PORT": "0", "MODELMUXER_DRAIN_WAIT_S": "0"}
+    environ |= {"MONGODB_URL": mongodb_url} if mongodb_url else {}
     environ |= {f"MODELMUXER_{name}": value for name, value in settings.items()}
     async with AsyncExitStack() as stack:
         app = await stack.enter_async_context(running("accounting", AccountingSettings.load(environ), build))
@@ -130,9 +133,13 @@ async def test_where_calls_cost_less_than_their_worst_case_nearly_all_of_the_mon
         assert standing.spent == spent
 
 
-async def test_a_rate_is_never_exceeded_in_any_window_and_hardly_undercut(tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", ["sqlite", "mongodb"])
+async def test_a_rate_is_never_exceeded_in_any_window_and_hardly_undercut(
+    tmp_path: Path, store: str, request: pytest.FixtureRequest
+) -> None:
     rate, window_s, windows = 200, 5.0, 2.2
-    async with bank(tmp_path, window_s=window_s) as town:
+    url = request.getfixturevalue("mongodb_url") if store == "mongodb" else ""
+    async with bank(tmp_path, window_s=window_s, LEDGER_STORE=store, mongodb_url=url) as town:
         one = await requests_a_minute(town, rate)
         end_s = time.monotonic() + windows * window_s
         passed_s: list[float] = []
