@@ -108,14 +108,19 @@ class Flights:
         return self._landed.get(key, -1.0) >= moment_s
 
     def board(self, key: Key, flight_id: bytes, router: str, *, conditional: bool) -> Flight | None:
-        """The key's flight, opened if there is none; None if no more can be."""
-        if (flight := self._boarding.get(key)) is not None:
+        """The key's flight, opened if there is none; None if no more can be.
+
+        Without a router's name it is one that nobody follows, whatever else flies.
+        """
+        if router and (flight := self._boarding.get(key)) is not None:
             return flight
         now_s = self._clock()
         self._forget_overdue(now_s)
         if self._closed or len(self._flights) >= MOST or flight_id in self._flights:
             return None
-        flight = self._flights[flight_id] = self._boarding[key] = Flight(key, flight_id, router, conditional, now_s)
+        flight = self._flights[flight_id] = Flight(key, flight_id, router, conditional, now_s)
+        if router:
+            self._boarding[key] = flight
         return flight
 
     def join(self, key: Key, flight_id: bytes) -> Flight:

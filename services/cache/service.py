@@ -62,7 +62,7 @@ class CacheService(cache_pb2_grpc.CacheServiceServicer):
     async def Lookup(self, request: cache_pb2.LookupRequest, context: Context) -> LookupResponse:
         """Looks an answer up; opens a flight if there is none and the caller offers one."""
         key, offer = _key(request.key), request.offer
-        flight = self._flights.find(key) if offer.flight else None
+        flight = self._flights.find(key) if offer.router else None
         if flight is not None and not flight.conditional:
             return self._follow(flight, LookupResponse())
         began_s = self._flights.now()
@@ -217,12 +217,13 @@ class CacheService(cache_pb2_grpc.CacheServiceServicer):
             flight = self._flights.board(key, offer.flight, offer.router, conditional=conditional)
         if flight is not None and flight.id != offer.flight:
             return self._follow(flight, response)
-        if not response.HasField("answer"):
+        takes_any = not request.HasField("max_age") or request.max_age.ToNanoseconds() > 0
+        if takes_any and not response.HasField("answer"):
             metrics.CACHE_LOOKUPS.labels("miss").inc()
             self._tally.of(key.tenant).misses += 1
         if flight is not None:
             response.flight = flight.id
-            if not self._flights.watched(offer.router):
+            if offer.router and not self._flights.watched(offer.router):
                 response.watch_wanted = self._flights.name
             flight.mark = await self._store.mark(key.tenant)
         return response

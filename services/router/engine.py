@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 from modelmuxer.accounting.v1.accounting_pb2 import SCOPE_ADMIN, SCOPE_CHAT, CacheHit, JournalRecord
 from modelmuxer.cache.v1.cache_pb2 import (
     CacheKey,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 EXPECTED_OUTPUT_TOKENS = 512  # for prices and times before the answer is known
 BACKOFF_S = 0.1
 COUNT_TIMEOUT_S = 30.0
+NONE_KEPT = Duration()  # no answer that is kept is that young
 MOST_BOARDINGS = 3  # a request whose leaders keep failing goes on by itself
 
 Events = AsyncGenerator[ChatEvent, None]
@@ -298,6 +300,8 @@ class Engine:
         if walk.key is None or not plan.look_up:
             walk.cache = CacheInfo(status=CacheInfo.STATUS_BYPASS, reason=plan.bypass)
             found = LookupResponse()
+            if walk.key is not None:
+                await self._look_up_alone(walk, LookupRequest(key=walk.key, max_age=NONE_KEPT))
         else:
             self._refusals.check(walk.key, walk.call.request_id)
             walk.cache = CacheInfo(status=CacheInfo.STATUS_MISS)
@@ -309,7 +313,7 @@ class Engine:
                 if flight is not None:
                     return None, flight
             else:
-                found = await self._cache.look_up(request) or LookupResponse()
+                found = await self._look_up_alone(walk, request)
         if not found.HasField("answer"):
             if chat.cache.only_if_cached:
                 raise MeshError(
@@ -317,6 +321,14 @@ class Engine:
                 )
             return None, None
         return self._kept(walk, found), None
+
+    async def _look_up_alone(self, walk: Walk, request: LookupRequest) -> LookupResponse:
+        """What the cache has, for a request that shares nothing. If it has none, it knows when the answer began."""
+        if walk.plan.store and not walk.chat.cache.only_if_cached:
+            request.offer.CopyFrom(self._flights.offer_alone())
+        found = await self._cache.look_up(request) or LookupResponse()
+        walk.flight = found.flight
+        return found
 
     async def _look_up_like(self, walk: Walk) -> ChatResponse | None:
         """Where the request takes a like question's answer: this question's own if it is kept, else a like one's.
@@ -461,21 +473,26 @@ class Engine:
 
     async def _own_events(self, walk: Walk, seen: Observation) -> Events:
         """An answer for this request alone."""
-        self._choose(walk)
-        recording = Recording() if walk.plan.store else None
-        async with aclosing(self._attempts(walk, seen)) as events:
-            async for event in events:
-                if recording is not None:
-                    recording.add(event)
-                yield event
-        if recording is not None:
-            self._fill(walk, recording.answer())
+        recording, answer = Recording() if walk.flight else None, None
+        try:
+            self._choose(walk)
+            async with aclosing(self._attempts(walk, seen)) as events:
+                async for event in events:
+                    if recording is not None:
+                        recording.add(event)
+                    yield event
+            answer = recording.answer() if recording is not None else None
+        finally:
+            self._fill(walk, answer)
 
     async def _own_answer(self, walk: Walk) -> ChatResponse:
         """A whole answer for this request alone."""
-        self._choose(walk)
-        answer = await self._whole_attempts(walk)
-        self._fill(walk, answer)
+        answer = None
+        try:
+            self._choose(walk)
+            answer = await self._whole_attempts(walk)
+        finally:
+            self._fill(walk, answer)
         return answer
 
     def _choose(self, walk: Walk) -> None:
@@ -610,12 +627,14 @@ class Engine:
         raise error
 
     def _fill(self, walk: Walk, answer: ChatResponse | None) -> None:
-        """Has the answer stored, behind the caller's back."""
+        """Has the answer stored, behind the caller's back, if the cache knows when it began."""
+        if not walk.flight:
+            return
+        opening = _opening(walk, walk.flight)
         if answer is not None and cacheability.storable(answer.completed, walk.plan):
-            opening = _opening(walk, b"")
             opening.answer.CopyFrom(answer)
-            self._cache.fill_later(opening)
             self._remember(walk, answer)
+        self._cache.fill_later(opening)
 
     def _remember(self, walk: Walk, answer: ChatResponse | None) -> None:
         """Lets like questions find an answer that is being stored, and has one that was nearly given judged by it."""

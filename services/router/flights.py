@@ -72,6 +72,11 @@ class Flights:
         self._offered[offer.flight] = False
         return offer
 
+    @staticmethod
+    def offer_alone() -> FlightOffer:
+        """A flight that nobody joins: the cache is only told when its answer began."""
+        return FlightOffer(flight=urandom(16))
+
     def settle(self, offer: FlightOffer, flight: Flight | None) -> None:
         """Says what became of an offer. It may have got followers before its own router knew that it leads."""
         followed = self._offered.pop(offer.flight)

@@ -53,6 +53,8 @@ class Walk:
     """The call as providers are called for it, where those who share its answer may wait longer than its caller."""
 
     key: CacheKey | None = None
+    flight: bytes = b""
+    """By which the cache knows when this request's own answer began, where nobody shares it."""
     cache: CacheInfo = field(default_factory=CacheInfo)
     strategy: str = ""
     reason: str = ""

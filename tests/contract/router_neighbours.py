@@ -172,13 +172,16 @@ class Cache(cache_pb2_grpc.CacheServiceServicer):
         self.look_ups += 1
         await asyncio.sleep(self.delay_s)
         kept = self.kept.get((request.key.tenant, request.key.digest))
-        return cache_pb2.LookupResponse(answer=kept, age=Duration(seconds=7)) if kept else cache_pb2.LookupResponse()
+        if kept:
+            return cache_pb2.LookupResponse(answer=kept, age=Duration(seconds=7))
+        return cache_pb2.LookupResponse(flight=b"" if request.offer.router else request.offer.flight)
 
     async def Fill(self, request_iterator: Any, context: Any) -> cache_pb2.FillResponse:
         async for request in request_iterator:
             opened = request.open
             self.opens.append(opened)
-            self.kept[opened.key.tenant, opened.key.digest] = opened.answer
+            if opened.HasField("answer"):
+                self.kept[opened.key.tenant, opened.key.digest] = opened.answer
         return cache_pb2.FillResponse(stored=True)
 
 

@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from modelmuxer.accounting.v1.accounting_pb2 import SCOPE_ADMIN, SCOPE_CHAT
 from modelmuxer.cache.v1 import cache_pb2
-from modelmuxer.chat.v1.chat_pb2 import CacheControl, CacheInfo, ChatRequest, ChatResponse
+from modelmuxer.chat.v1.chat_pb2 import CacheControl, CacheInfo, ChatRequest, ChatResponse, Tool
 
 from shared.errors import MeshError, Reason
 from tests.contract.router_neighbours import (
@@ -24,6 +24,7 @@ from tests.contract.router_neighbours import (
     beginning,
     chat,
     delta,
+    failure,
     neighbourhood,
     principal,
 )
@@ -99,6 +100,85 @@ async def test_an_answer_that_was_being_made_when_it_was_invalidated_is_not_kept
     assert (await old).content[0].text.text == "old"
     await kept(town, chat("changed meanwhile"))
     assert "new" in (await ask(town, chat("changed meanwhile"))).content[0].text.text
+
+
+NO_CACHE = CacheControl(no_cache=True)
+
+
+async def test_who_wants_no_kept_answer_has_a_new_one_kept(town: Neighbourhood) -> None:
+    town.proxy.scripts[FIRST] = lambda _: answer("old")
+    await kept(town, chat("made anew"))
+    town.proxy.scripts[FIRST] = lambda _: answer("new")
+    given = await ask(town, chat("made anew", cache=NO_CACHE))
+    assert given.completed.cache.status == CacheInfo.STATUS_BYPASS
+    assert given.content[0].text.text.strip() == "new"
+
+    async def renewed() -> bool:
+        return (await ask(town, chat("made anew"), router=1)).content[0].text.text.strip() == "new"
+
+    deadline = asyncio.get_running_loop().time() + 10
+    while not await renewed():
+        assert asyncio.get_running_loop().time() < deadline
+
+
+@pytest.mark.parametrize(
+    "apart",
+    [{"cache": NO_CACHE}, {"tools": [Tool(name="clock", parameters_json="{}")]}],
+    ids=["no_cache", "tools"],
+)
+async def test_what_nobody_shares_is_not_kept_either_if_it_was_invalidated_meanwhile(
+    town: Neighbourhood, apart: dict[str, Any]
+) -> None:
+    gate, ended = asyncio.Event(), chat("made alone", **apart)
+    town.proxy.scripts[FIRST] = lambda _: [*beginning(), delta("old"), gate, *answer()[-2:]]
+    old = asyncio.create_task(ask(town, ended))
+    await until(lambda: len(town.proxy.requests) == 1)
+    await invalidate(town, tenant="acme")
+    gate.set()
+    assert (await old).content[0].text.text == "old"
+    town.proxy.scripts[FIRST] = lambda _: answer("new")
+    # What would have been kept would be found by now: this one has been.
+    await kept(town, chat("another"))
+    plain = chat("made alone", **{name: value for name, value in apart.items() if name != "cache"})
+    assert "new" in (await ask(town, plain)).content[0].text.text
+
+
+async def test_an_answer_that_nobody_shares_leaves_no_flight_behind_if_it_fails(town: Neighbourhood) -> None:
+    town.proxy.scripts[FIRST] = lambda _: [failure(Reason.PROVIDER_INVALID_REQUEST, retryable=False)]
+    with pytest.raises(grpc.aio.AioRpcError):
+        await ask(town, chat("fails alone", cache=NO_CACHE))
+
+    async def flights() -> int:
+        stats = await town.stub.GetCacheStats(cache_pb2.GetStatsRequest(), metadata=bearer(ADMIN), timeout=10)
+        return int(stats.flights)
+
+    deadline = asyncio.get_running_loop().time() + 10
+    while await flights():
+        assert asyncio.get_running_loop().time() < deadline
+
+
+async def test_an_aliass_time_is_over_for_all_but_those_who_take_a_stale_answer(tmp_path: Path) -> None:
+    config = tmp_path / "catalogue.yaml"
+    config.write_text(f"aliases: {{brief: {{targets: [{FIRST}], cache: {{ttl_s: 1}}}}}}\n")
+    stale_too = CacheControl(stale_while_revalidate=Duration(seconds=600))
+    async with neighbourhood(tmp_path, routers=2, caches=1, CONFIG=str(config)) as town:
+        town.proxy.scripts[FIRST] = lambda _: answer("old")
+        first = await ask(town, chat("how long?", "brief", cache=stale_too))
+        assert first.completed.cache.status == CacheInfo.STATUS_MISS
+        town.proxy.scripts[FIRST] = lambda _: answer("new")
+        deadline = asyncio.get_running_loop().time() + 10
+        while (given := await ask(town, chat("how long?", "brief", cache=stale_too))).completed.cache.status != (
+            CacheInfo.STATUS_STALE
+        ):
+            assert given.content[0].text.text.strip() == "old"
+            assert asyncio.get_running_loop().time() < deadline
+        assert given.content[0].text.text.strip() == "old"
+        assert given.completed.cache.age.ToNanoseconds() > 10**9
+
+        async def newest() -> str:
+            return (await ask(town, chat("how long?", "brief"), router=1)).content[0].text.text.strip()
+
+        assert await newest() == "new"  # it takes no stale one
 
 
 async def test_only_admins_may_empty_the_cache_or_look_into_it(town: Neighbourhood) -> None:

@@ -1,7 +1,8 @@
 """A Redis in trouble costs misses and nothing else: no failed request, no wait beyond 25 ms, and it mends by itself.
 
-Some hundred requests beside other tests tell no 99th percentile, so the limit is held against the median here, which a
-look-up that waits for Redis would lift beyond it; `make bench SUITE=cache-faults` measures the 99th.
+The limit is for the 99th percentile, and is held against requests past the cache that are made at the same time, so
+that a machine that is busy with other tests is late for both. What chance can explain is no failure: at 100 requests
+six have to be late. `make bench SUITE=cache-faults` measures the percentile itself, over more of them.
 """
 
 from __future__ import annotations
@@ -10,41 +11,43 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.cache_faults import ADDED_P99_MS, Bed, Seen, cluster, one_server
+from tests.faults.cache_faults import ADDED_P99_MS, ALLOWED_SHARE, Bed, Seen, cluster, one_server
 from tests.tools import requires_tool
 
 pytestmark = [requires_tool("redis-server"), pytest.mark.timeout(400)]
 
-_SECONDS = 2.0
-# The machine's own pauses are longer than what is measured; they do not come three times running.
-_ROUNDS = 3
+_SECONDS = 1.0
+_REQUESTS = 100  # to the cache
+_HANG_MS = 500.0
 
 
-async def least(bed: Bed, fault: str, rounds: int = _ROUNDS) -> Seen:
-    """The round that was disturbed least. No round may have an error."""
-    best: Seen | None = None
-    for _ in range(rounds):
-        seen = await bed.run(fault, _SECONDS)
-        print(seen.row())
-        assert not seen.errors
-        if best is None or seen.added_p50_ms < best.added_p50_ms:
-            best = seen
-        if best.added_p50_ms <= ADDED_P99_MS:
-            break
-    assert best is not None
-    return best
+async def harmed(bed: Bed, fault: str) -> Seen:
+    seen = await bed.run(fault, _SECONDS, _REQUESTS)
+    print(seen.row())
+    assert not seen.errors
+    assert seen.surely_late <= ALLOWED_SHARE, seen.row()
+    assert seen.added_p50_ms <= ADDED_P99_MS, seen.row()
+    assert seen.worst_added_ms <= _HANG_MS, seen.row()
+    return seen
 
 
 async def test_no_trouble_of_redis_costs_more_than_misses(tmp_path: Path) -> None:
     async with one_server(tmp_path / "home") as bed:
         for fault in bed.faults:
-            seen = await least(bed, fault)
-            assert seen.added_p50_ms <= ADDED_P99_MS, seen.row()
+            seen = await harmed(bed, fault)
             if fault in ("none", "full (maxmemory)"):
-                assert seen.hits > len(seen.cached_ms) / 5, seen.row()  # half of what is asked was asked before
+                assert seen.hits, seen.row()
 
 
 async def test_a_cluster_that_loses_a_primary_goes_on_and_comes_back(tmp_path: Path) -> None:
     async with cluster(tmp_path / "home") as bed:
-        seen = await least(bed, "a primary of the Cluster killed", rounds=1)
-        assert seen.added_p50_ms <= ADDED_P99_MS, seen.row()
+        await harmed(bed, "a primary of the Cluster killed")
+
+
+def test_a_wait_that_one_request_in_ten_meets_is_noticed_and_chance_is_not() -> None:
+    calm = [10.0 + number % 7 for number in range(100)]
+    waits = Seen("waits", past_ms=calm, cached_ms=[*calm[:90], *[60.0] * 10])
+    assert waits.added_p50_ms < 1
+    assert waits.surely_late > ALLOWED_SHARE
+    chance = Seen("chance", past_ms=calm, cached_ms=[*calm[:97], *[60.0] * 3])
+    assert chance.surely_late <= ALLOWED_SHARE

@@ -10,7 +10,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from shared.errors import Reason
 from tests.mesh.mesh import Mesh
 
 ROUTERS = ("router", "router-2", "router-3", "router-4")
+BOUND_S = 20.0  # silence is heard after 1 s before the first token and after 5 s in an answer; machines are busy
 BEFORE, AFTER = "before the first token", "after the first token"
 
 pytestmark = pytest.mark.timeout(300)  # eight processes start on a machine that may be busy
@@ -223,6 +224,74 @@ async def test_a_cache_that_is_killed_harms_nobody_who_has_seen_nothing(mesh: Me
                 assert stream.error is None
                 assert stream.text == leader.text
     await eventually(lambda: reachable(mesh))
+
+
+@pytest.mark.parametrize("moment", [BEFORE, AFTER])
+async def test_a_leaders_router_that_hangs_is_waited_for_a_bounded_time(mesh: Mesh, moment: str) -> None:
+    async with callers(mesh) as clients:
+        prompt = f"[[sim ttft=2s tps=20 tokens=200]] hung {moment}"
+        async with flight(mesh, clients, prompt) as (leader, near, far):
+            if moment == AFTER:
+                await eventually(near.begun)
+                await eventually(far.begun)
+            with hung(replica(mesh, "router-2")):
+                for stream in (near, far):
+                    if moment == AFTER:
+                        await within(BOUND_S, stream)
+                        assert stream.error is not None
+                        assert stream.error.reason == Reason.FLIGHT_LOST
+                    else:
+                        await eventually(stream.begun, timeout_s=BOUND_S)
+            await asyncio.wait([leader.task, near.task, far.task])
+        # Its own caller may find that the proxy has given the router up meanwhile; then it is told so.
+        assert leader.error is None or leader.error.code is grpc.StatusCode.UNAVAILABLE
+        if moment == BEFORE:
+            assert near.error is None
+            assert far.error is None
+            assert near.text == far.text
+            statuses = {near.completed.cache.status, far.completed.cache.status}
+            assert statuses == {CacheInfo.STATUS_MISS, CacheInfo.STATUS_COALESCED}
+
+
+@pytest.mark.parametrize("moment", [BEFORE, AFTER])
+async def test_a_cache_that_hangs_is_waited_for_a_bounded_time(mesh: Mesh, moment: str) -> None:
+    async with callers(mesh) as clients:
+        prompt = f"[[sim ttft=2s tps=20 tokens=200]] hung cache {moment}"
+        async with flight(mesh, clients, prompt) as (leader, near, far):
+            if moment == AFTER:
+                await eventually(near.begun)
+                await eventually(far.begun)
+            with hung(mesh.processes()["cache"]):
+                late = [Stream(client, f"who comes while it hangs {moment}") for client in clients]
+                for stream in late:
+                    await within(BOUND_S, stream)
+                    assert stream.error is None
+                for stream in (near, far):
+                    if moment == AFTER:
+                        await within(BOUND_S, stream)
+                        assert stream.error is not None
+                        assert stream.error.code is grpc.StatusCode.UNAVAILABLE
+                    else:
+                        await eventually(stream.begun, timeout_s=BOUND_S)
+            await asyncio.wait([leader.task, near.task, far.task])
+        assert leader.error is None
+        assert moment == AFTER or (near.error is far.error is None and near.text == far.text == leader.text)
+
+
+@contextmanager
+def hung(process: psutil.Process) -> Iterator[None]:
+    """A process that is there and does nothing."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+async def within(seconds: float, stream: Stream) -> None:
+    """Waits for a stream's end."""
+    done, _ = await asyncio.wait([stream.task], timeout=seconds)
+    assert done, f"nothing ended it within {seconds} s"
 
 
 async def reachable(mesh: Mesh) -> bool:

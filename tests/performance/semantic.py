@@ -144,14 +144,15 @@ def _times(rows: list[dict[str, Any]]) -> Table:
 
 
 def _served(rows: list[dict[str, Any]]) -> Table:
-    table = Table("On labelled pairs", "Precision", "Recall", "Cold, falsely hit", "Vectors alone", "Edits", "Share")
+    table = Table("On labelled pairs", "Precision", "As read", "Recall", "Cold, falsely hit", "As read")
+    for name in ("Vectors alone", "Edits", "Share"):
+        table.add_column(name)
     for row in rows:
         if "precision" in row:
             plain = f"{row['plain_precision']:.3f} / {row['plain_recall']:.3f} / {row['plain_cold']:.2%}"
-            table.add_row(
-                row["case"], f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['cold']:.2%}", plain, "", ""
-            )
+            shares = (f"{row[name]:.3f}" for name in ("precision", "precision_as_read", "recall"))
+            table.add_row(row["case"], *shares, f"{row['cold']:.2%}", f"{row['cold_as_read']:.2%}", plain)
         else:
             share = f"{row['misses']:.1%} misses" if "misses" in row else f"{row['hits']:.1%} hits"
-            table.add_row(row["case"], "", "", "", "", f"{row['edits']:,}", share)
+            table.add_row(row["case"], *[""] * 6, f"{row['edits']:,}", share)
     return table

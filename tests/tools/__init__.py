@@ -63,6 +63,14 @@ TOOLS = {
             on_request=True,
             hint="`make tools TOOL=promtool` builds it, in some minutes",
         ),
+        Tool(
+            "all-minilm-l6-v2",
+            "0.1.0",
+            recipe="tests.tools.all_minilm",
+            needed_by_tests=False,
+            on_request=True,
+            hint="`make tools TOOL=all-minilm-l6-v2` fetches it (80 MB); only `make bench SUITE=semantic` uses it",
+        ),
         Tool("schemas", "v1.34.4-2", recipe="tests.tools.schemas", hint=GO),
         Tool("wrk", "any", needed_by_tests=False, hint="install your system's package wrk; only `make bench` uses it"),
     )

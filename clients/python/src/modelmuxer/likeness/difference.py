@@ -12,7 +12,14 @@ from difflib import SequenceMatcher
 from enum import StrEnum
 from functools import cached_property
 
-from modelmuxer.likeness.vocabulary import DIRECTIONS
+from modelmuxer.likeness.vocabulary import (
+    ASKED_APART,
+    DIRECTIONS,
+    MODALS,
+    OPPOSITES,
+    PAST,
+    WORDS_A_LETTER_APART,
+)
 from modelmuxer.likeness.words import Question, Word
 
 
@@ -86,10 +93,13 @@ class _Pair:
         units, others = self._of(self._one, "unit"), self._of(self._other, "unit")
         if units != others and (self._of(self._one, "number") or (units and others)):
             return "unit"
-        if self._one.asks != self._other.asks and self._one.asks.startswith("how ") | self._other.asks.startswith(
-            "how "
-        ):
+        asks = frozenset((self._one.asks, self._other.asks))
+        if len(asks) > 1 and any(each.startswith("how ") for each in asks):
             return "measure"
+        if asks in ASKED_APART:
+            return "asked"
+        if self._are_opposed():
+            return "side"
         mine, theirs = self._only
         if (
             any(word.is_name for word in mine)
@@ -99,22 +109,38 @@ class _Pair:
             return "name"
         return ""
 
+    def _are_opposed(self) -> bool:
+        """Whether the one has "before" where the other has "after", or the like."""
+        one, other = set(self._one.plain), set(self._other.plain)
+        mine, theirs = one - other, other - one
+        return any((mine & this and theirs & that) or (mine & that and theirs & this) for this, that in OPPOSITES)
+
     def _same_content(self) -> Difference:
-        if self._of(self._one, "side") != self._of(self._other, "side"):
-            return Difference(Kind.ADDED)
+        sides, others = self._of(self._one, "side"), self._of(self._other, "side")
+        if sides != others:
+            lone = set(sides) ^ set(others)
+            return Difference(Kind.ADDED) if lone <= _MILD else Difference(Kind.OTHER, "side")
         mine, theirs = (
             [word for word in question.words if word.kind in _CONTENT] for question in (self._one, self._other)
         )
         if [word.stem for word in mine] != [word.stem for word in theirs]:
             return self._moved(mine, theirs)
         alike = {self._one.asks, self._other.asks} <= _ALIKE or self._one.asks == self._other.asks
-        return Difference(Kind.PHRASED if alike else Kind.ASKED)
+        return Difference(Kind.PHRASED if alike and not self._differ_in_time() else Kind.ASKED)
+
+    def _differ_in_time(self) -> bool:
+        """Whether the one speaks of what was and the other of what may be."""
+        one, other = set(self._one.plain), set(self._other.plain)
+        return any(
+            there & PAST and not there & MODALS and here & MODALS and not here & PAST
+            for there, here in ((one, other), (other, one))
+        )
 
     def _moved(self, mine: list[Word], theirs: list[Word]) -> Difference:
         """The same words in another order: a verdict on who does what to whom, unless it is but another phrasing."""
         places = [at for at, (one, other) in enumerate(zip(mine, theirs, strict=False)) if one.stem != other.stem]
         exchanged = len(places) == 2 and len(mine) == len(theirs)
-        sided = any(word.stem in DIRECTIONS for word in self._one.words)
+        sided = any(word.kind == "side" and word.stem in DIRECTIONS for word in self._one.words)
         if sided or (exchanged and not self._are_listed(mine[places[0]], mine[places[1]])):
             return Difference(Kind.OTHER, "order")
         return Difference(Kind.ORDERED)
@@ -123,7 +149,7 @@ class _Pair:
         """Whether nothing but "and", "or" and the like stands between two words: lists have no order."""
         words = self._one.words
         between = words[words.index(first) + 1 : words.index(second)]
-        return all(word.kind == "function" or word.stem in _LISTS for word in between)
+        return all((word.kind == "function" or word.stem in _LISTS) and word.stem not in DIRECTIONS for word in between)
 
     def _both_differ(self, mine: list[Word], theirs: list[Word]) -> Difference:
         if _is_respelt(mine, theirs):
@@ -156,6 +182,8 @@ class _Pair:
 
 
 _CONTENT = ("content", "pole", "number", "unit")
+# Of the words that tell sides apart, those that a question may as well do without.
+_MILD = frozenset(("from", "out", "off", "up", "down", "over", "between", "more", "most", "his", "her"))
 _LISTS = frozenset(("vs", "versus"))
 _ALIKE = frozenset(("what", "how", ""))  # "what is a way to" and "how can I" ask the same
 
@@ -177,10 +205,27 @@ def _is_respelt(mine: list[Word], theirs: list[Word]) -> bool:
     """Whether the words differ as a slip of the pen does."""
     if len(mine) != len(theirs):
         return "".join(word.stem for word in mine) == "".join(word.stem for word in theirs)
-    return all(_is_slip(one.stem, other.stem) for one, other in zip(mine, theirs, strict=True))
+    return all(
+        _is_slip(one.stem, other.stem, names=one.is_name and other.is_name)
+        for one, other in zip(mine, theirs, strict=True)
+    )
 
 
-def _is_slip(one: str, other: str) -> bool:
-    if min(len(one), len(other)) < 5 or one[0] != other[0]:
+def _is_slip(one: str, other: str, *, names: bool) -> bool:
+    """Whether a letter is too many, missing, another (not so in names), or two have changed places.
+
+    Two slips are none: "endothermic" and "exothermic", "Austria" and "Australia" are two words.
+    """
+    if (
+        min(len(one), len(other)) < 5
+        or one[0] != other[0]
+        or (one in WORDS_A_LETTER_APART and other in WORDS_A_LETTER_APART)
+    ):
         return False
-    return SequenceMatcher(None, one, other, autojunk=False).ratio() >= 0.85
+    start = next((at for at, (mine, theirs) in enumerate(zip(one, other, strict=False)) if mine != theirs), None)
+    if start is None:
+        return abs(len(one) - len(other)) == 1
+    rest, other_rest = one[start:], other[start:]
+    turned = rest[1::-1] + rest[2:] == other_rest
+    missing = rest[1:] == other_rest or rest == other_rest[1:]
+    return turned or missing or (not names and rest[1:] == other_rest[1:])

@@ -10,17 +10,17 @@ from typing import Final
 
 from modelmuxer.likeness.difference import Difference, Kind
 
-DEFAULT_THRESHOLD: Final = 0.89
+DEFAULT_THRESHOLD: Final = 0.87
 MOST: Final = 0.999
 _STEPS: Final = {
     Kind.SAME: -0.35,
-    Kind.PHRASED: -0.12,
-    Kind.SPELT: -0.06,
+    Kind.PHRASED: -0.05,
+    Kind.SPELT: -0.05,
     Kind.ORDERED: -0.02,
     Kind.REWORDED: 0.0,
     Kind.ADDED: 0.0,
     Kind.ASKED: 0.0,
-    Kind.NAMED: 0.02,
+    Kind.NAMED: 0.04,
 }
 
 

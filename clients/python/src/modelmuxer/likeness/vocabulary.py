@@ -42,7 +42,7 @@ _TELL_ME = (
 _THANKS = (
     r"\b(?:please|pls|plz|kindly|thanks|thank you|thx|cheers|many thanks)"
     r"(?: (?:you )?(?:so |very )?(?:much|a lot|in advance))*\b"
-    r"|\b(?:much appreciated|in advance|or not|if not)\b"
+    r"|\b(?:much appreciated|in advance)\b|\bor not(?=\W*$)"
 )
 # Said to be kind, or to begin or end: nothing of it changes what is asked.
 OPENING: Final = re.compile("|".join((_GREETINGS, _OPENINGS, _TELL_ME)), re.IGNORECASE)
@@ -55,7 +55,7 @@ OPENING_WORDS: Final = words_of(
     """
 )
 THANKS_WORDS: Final = (
-    *("please", "pls", "plz", "kindly", "thank", "thx", "cheers", "appreciated", "advance", "or not", "if not"),
+    *("please", "pls", "plz", "kindly", "thank", "thx", "cheers", "appreciated", "advance", "or not"),
 )
 
 NEGATIONS: Final = words_of(
@@ -66,7 +66,9 @@ NEGATIONS: Final = words_of(
 # Words that turn a question round, which must be the very same in both.
 POLES: Final = words_of(
     """
-    worst worse opposite illegal impossible wrong fake false male female man men woman women gain decrease
+    worst worse bad opposite illegal impossible wrong fake false male female man men woman women gain decrease
+    monday tuesday wednesday thursday friday saturday sunday yesterday today tomorrow tonight
+    january february april june july august september october november december
     """
 )
 NUMBERS: Final = {
@@ -151,7 +153,26 @@ CODE_SYMBOLS: Final = frozenset("+#=<>^{}@\\|~*")
 # Words whose two sides may not be exchanged.
 DIRECTIONS: Final = words_of(
     """
-    than from into before after over under against
+    than from to into by before after over under against
+    """
+)
+# Of these a sentence has one or the other.
+OPPOSITES: Final = tuple(
+    tuple(map(frozenset, (one.split("|"), other.split("|"))))
+    for one, other in (
+        ("before", "after"), ("before", "during"), ("during", "after"), ("above|over", "below|under"), ("more", "less"),
+        ("most", "least"), ("up", "down"), ("on", "off"), ("in|into", "out"), ("from", "to"), ("since", "until"),
+        ("he|him|his", "she|her|hers"), ("all|every|each|both", "some|any"),
+    )
+)  # fmt: skip
+# Countries as many questions name them, so that they are names in small letters too.
+PLACES: Final = words_of(
+    """
+    india pakistan bangladesh china japan korea vietnam thailand indonesia malaysia singapore philippines australia
+    canada mexico brazil argentina chile peru colombia america usa uk britain england scotland ireland france germany
+    spain portugal italy greece turkey russia ukraine poland sweden norway denmark finland netherlands belgium austria
+    switzerland israel iran iraq egypt nigeria kenya ethiopia ghana morocco dubai qatar europe africa asia california
+    texas london paris delhi mumbai bangalore chennai hyderabad pune kolkata
     """
 )
 
@@ -164,7 +185,7 @@ FUNCTION: Final = words_of(
     will would shall should can could may might must ought need to of in on at by for from with about into onto as
     than then so if whether and or but too also just there here how what why when where who whom whose which get
     gets getting got really actually exactly very quite ever even like kind sort thing things way ways good best
-    better great
+    better great main major common various different currently nowadays realistically basically simply
     """
 )
 # Prepositions and pronouns that tell sides apart, and so count where nothing else differs.
@@ -184,6 +205,26 @@ ASKS_YES_NO: Final = words_of(
     """
 )
 
+# Questions for one of these are not answered by an answer to the other.
+ASKED_APART: Final = frozenset(
+    frozenset(pair.split("|"))
+    for pair in (
+        *("why|how", "why|when", "why|where", "why|who", "why|yes or no", "when|where", "when|who", "when|how"),
+        *("when|yes or no", "where|who", "who|how", "who|yes or no"),
+    )
+)
+PAST: Final = words_of("did was were had")
+MODALS: Final = words_of("will would shall should can could may might must")
+
+# Two words and no slip of the pen, by their stems.
+WORDS_A_LETTER_APART: Final = words_of(
+    """
+    adopt adapt angel angl casual causal causality complement compliment confirm conform country county desert dessert
+    diary dairy discret discreet expand expend insulin inulin marital martial moral morale personal perfect prefect
+    prescrib proscrib principal principl quiet quit session cession station statue statut symbol trail trial weather
+    whether wander wonder
+    """
+)
 # Words that say the same in a question, by the first of each row.
 _SYNONYMS = """
 make earn

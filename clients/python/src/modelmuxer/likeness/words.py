@@ -19,6 +19,7 @@ from modelmuxer.likeness.vocabulary import (
     NUMBERS,
     OPENING,
     OPENING_WORDS,
+    PLACES,
     POLES,
     SIDES,
     SYMBOLS,
@@ -35,8 +36,10 @@ _QUOTES: Final = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', 
 _PIECE: Final = re.compile(
     r"\d+(?:[.,:/]\d+)*(?:st|nd|rd|th)?(?![^\W_])|\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)*|[%$€£₹°&+#=<>^{}@\\|~*]"
 )
+_HALVES_OF_DAY: Final = frozenset(("am", "pm"))
 _ARTICLES: Final = frozenset(("a", "an", "the"))
 _CODE: Final = re.compile(r"`[^`]+`|\w+(?:\.\w+)*\(|\b[^\W\d_]+_\w+\b|[<>=!]=|=>|->|::|</?\w+>|\\\w")
+_QUOTED: Final = re.compile(r'"+([^"]+)"+')
 _CODE_SIGNS: Final = frozenset("`(_=<>:\\-")
 _FIRST: Final = re.compile(r"[\w']+")
 _EDGES: Final = " \t\n,.:;!-"
@@ -105,14 +108,29 @@ def _words(text: str) -> list[Word]:
     silent = _capitals_name_nothing(text)
     found: list[Word] = []
     begins = True
-    for match in _PIECE.finditer(_THOUSANDS.sub("", text)):
+    text = _THOUSANDS.sub("", text)
+    quoted = _quoted(text)
+    for match in _PIECE.finditer(text):
         piece = match[0]
         capital = piece[0].isupper() and not silent
         acronym = capital and len(piece) > 1 and piece.isupper()
         is_name = acronym or (capital and not begins and piece != "I")
-        found.extend(_word(part, piece, is_name) for part in _parts(piece) if part not in _ARTICLES)
+        spoken_of = any(match.start() in span for span in quoted)
+        for part in _parts(piece):
+            if spoken_of and part in FUNCTION:
+                found.append(Word(part, piece, "content", False))
+            elif part in _HALVES_OF_DAY and found and found[-1].kind == "number":
+                found.append(Word(part, piece, "unit", False))
+            elif part not in _ARTICLES:
+                found.append(_word(part, piece, is_name))
         begins = match.end() < len(text) and text[match.end()] in ".?!:"
     return found
+
+
+def _quoted(text: str) -> list[range]:
+    """Where words are spoken of, not said: in quotes, unless most of the text is."""
+    spans = [range(*match.span(1)) for match in _QUOTED.finditer(text)] if '"' in text else []
+    return spans if sum(map(len, spans)) < len(text) / 2 else []
 
 
 def _capitals_name_nothing(text: str) -> bool:
@@ -152,7 +170,9 @@ def _word(low: str, text: str, is_name: bool) -> Word:
         return Word(low, text, "content", True)  # a name that is spelt like it: Will, May, US
     if low in SIDES:
         return Word(low, text, "side", False)
-    return Word(low if low in POLES else meaning(low), text, "pole" if low in POLES else "content", is_name)
+    if low in POLES:
+        return Word(low, text, "pole", is_name)
+    return Word(meaning(low), text, "content", is_name or low in PLACES)
 
 
 def _number(low: str) -> str:
