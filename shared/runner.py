@@ -76,6 +76,7 @@ class App:
         self.draining = asyncio.Event()
         self.stopping = asyncio.Event()
         self.failed = False
+        self._aside = False
         self.listening = {"grpc": address}
         self.services: list[str] = []
         self.registry = Registry(interceptors.stack(self.mesh_token, self.slots, tracer))
@@ -148,10 +149,26 @@ class App:
             self.hurry.set()
         self.stopping.set()
 
+    def set_aside(self) -> None:
+        """Takes the process out of readiness, to be looked at: callers go elsewhere, and an autoscaler replaces it."""
+        self._aside = True
+        self._tell_readiness()
+
+    def take_back(self) -> None:
+        """Ends `set_aside`."""
+        self._aside = False
+        self._tell_readiness()
+
+    def _tell_readiness(self) -> None:
+        if not self.draining.is_set():
+            log.info("Set aside" if self._aside else "Taken back")
+            self.health.set(health.READINESS, not self._aside)
+            self._has_room(self.slots.open)
+
     def _has_room(self, has_room: bool) -> None:
         if not self.draining.is_set():
             for service in self.services:
-                self.health.set(service, has_room)
+                self.health.set(service, has_room and not self._aside)
 
     def _ended(self, task: "asyncio.Task[object]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -343,6 +360,8 @@ async def _serve(name: str, settings: S, build: Build[S]) -> int:
             loop = asyncio.get_running_loop()
             for signum in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(signum, app.stop)
+            loop.add_signal_handler(signal.SIGUSR1, app.set_aside)
+            loop.add_signal_handler(signal.SIGUSR2, app.take_back)
             gc.collect()
             gc.freeze()  # what is left of the start stays: a collection that looks at it again stops calls for 40 ms
             gc.set_threshold(*GC_THRESHOLDS)

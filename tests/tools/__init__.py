@@ -63,6 +63,22 @@ TOOLS = {
             on_request=True,
             hint="`make tools TOOL=promtool` builds it, in some minutes",
         ),
+        Tool(
+            "kubernetes",
+            "v1.34.4",
+            recipe="tests.tools.kubernetes",
+            needed_by_tests=False,
+            on_request=True,
+            hint="`make tools TOOL=kubernetes` builds it, in a quarter of an hour; `make cluster` uses it",
+        ),
+        Tool(
+            "keda",
+            "v2.21.0",
+            recipe="tests.tools.keda",
+            needed_by_tests=False,
+            on_request=True,
+            hint="`make tools TOOL=keda` builds it, in a quarter of an hour; `make cluster` uses it",
+        ),
         Tool("schemas", "v1.34.4-2", recipe="tests.tools.schemas", hint=GO),
         Tool("wrk", "any", needed_by_tests=False, hint="install your system's package wrk; only `make bench` uses it"),
     )

@@ -1,0 +1,3 @@
+module modelmuxer.test/pause
+
+go 1.24.0
