@@ -132,7 +132,7 @@ class App:
         self.starts.append(callback)
 
     def on_drain(self, callback: Callback) -> None:
-        """Called, the last one first, once callers have had time to notice that the service drains."""
+        """Called once callers have had time to notice that the service drains: all at once, the last one first."""
         self.drains.append(callback)
 
     def announce(self, face: str, address: str) -> None:
@@ -322,16 +322,20 @@ async def _drain(app: App, server: grpc.aio.Server) -> None:
     app.load.drain()  # first: who hears that it is not ready shall know why
     app.health.drain()
     await _unless_hurried(app, asyncio.sleep(app.settings.drain_wait_s))
-    for callback in reversed(app.drains):
-        try:
-            await _unless_hurried(app, callback())
-        except Exception as error:
-            log.error("A drain callback failed", exc_info=error)
+    # All at once: calls that one of them waits for may be watches that another ends.
+    await _unless_hurried(app, asyncio.gather(*(_drained(callback) for callback in reversed(app.drains))))
     app.health.close()
     await _unless_hurried(app, server.stop(app.settings.grace_s))
     await server.stop(None)
     with contextlib.suppress(TimeoutError):  # calls that were just cut still settle and end their spans
         await asyncio.wait_for(app.slots.idle(), SETTLE_TIMEOUT_S)
+
+
+async def _drained(callback: Callback) -> None:
+    try:
+        await callback()
+    except Exception as error:
+        log.error("A drain callback failed", exc_info=error)
 
 
 async def _unless_hurried(app: App, work: Coroutine[Any, Any, object] | Awaitable[object]) -> None:

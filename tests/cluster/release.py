@@ -35,6 +35,7 @@ class Release:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self.api: Api = cluster.api
+        self._installed: tuple[str, ...] = ()
 
     def prepare(self) -> None:
         """Makes what an administrator has ready: a namespace that takes safe pods only, and a volume for the ledger."""
@@ -58,12 +59,13 @@ class Release:
 
     def install(self, *values: str) -> None:
         """Installs, and waits until everything is ready. Raises ApiError."""
-        self._helm("install", NAME, str(CHART), *_values(*values), "--wait", "--timeout", "180s")
+        self._installed = values
+        self._helm("install", NAME, str(CHART), *_values(*values), "--wait", "--timeout", "300s")
 
-    def upgrade(self, *values: str, timeout_s: int = 180, wait: bool = True) -> None:
-        """Upgrades to other values. Raises ApiError."""
-        waiting = ("--wait", "--timeout", f"{timeout_s}s") if wait else ()
-        self._helm("upgrade", NAME, str(CHART), *_values(*values), *waiting)
+    def upgrade(self, *values: str, timeout_s: int = 180) -> None:
+        """Upgrades to further values, and waits until everything is ready. Raises ApiError."""
+        given = _values(*self._installed, *values)
+        self._helm("upgrade", NAME, str(CHART), *given, "--wait", "--timeout", f"{timeout_s}s")
 
     def rollback(self) -> None:
         """Goes back to the revision before. Raises ApiError."""
