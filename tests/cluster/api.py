@@ -78,16 +78,21 @@ class Api:
 
     def run(self, *command: str, stdin: str | None = None, timeout_s: float = 120.0) -> str:
         """Runs a program as an administrator of this cluster. Raises ApiError."""
-        environ = os.environ | {"KUBECONFIG": str(self.kubeconfig)}
         try:
             done = subprocess.run(
-                command, input=stdin, env=environ, capture_output=True, text=True, timeout=timeout_s, check=False
+                command, input=stdin, env=self.environ, capture_output=True, text=True, timeout=timeout_s, check=False
             )
         except subprocess.TimeoutExpired:
             raise ApiError(f"{' '.join(command[:3])} took more than {timeout_s:.0f} s") from None
         if done.returncode:
             raise ApiError((done.stderr or done.stdout).strip()[-1500:])
         return done.stdout
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What programs need that are to ask this cluster."""
+        cache = self.kubeconfig.with_name("cache")
+        return os.environ | {"KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": str(cache)}
 
     def answers(self, path: str) -> bool:
         """Whether a path can be read."""

@@ -62,15 +62,3 @@ def keep_logs() -> Path:
         if place.exists():
             shutil.copytree(place, kept / name, symlinks=True)
     return kept
-
-
-@contextmanager
-def control_plane_only() -> Iterator[Api]:
-    """An API server with its controllers and no node: what is asked of it is admitted or refused, and never runs."""
-    with host.borrowed(FOLDER):
-        network.create()
-        processes = Processes(FOLDER)
-        try:
-            yield control_plane.start(processes, FOLDER)
-        finally:
-            processes.stop()

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import tempfile
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -39,14 +40,13 @@ class Release:
 
     def prepare(self) -> None:
         """Makes what an administrator has ready: a namespace that takes safe pods only, and a volume for the ledger."""
-        folder = self._cluster.folder / "ledger"
-        folder.mkdir(mode=0o700)
+        folder = Path(tempfile.mkdtemp(prefix="ledger-", dir=self._cluster.folder))
         os.chown(folder, _OWNER, _OWNER)
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         volume: Object = {
             "apiVersion": "v1",
             "kind": "PersistentVolume",
-            "metadata": {"name": "ledger"},
+            "metadata": {"name": folder.name},
             "spec": {
                 "capacity": {"storage": "1Gi"},
                 "accessModes": ["ReadWriteOnce"],
@@ -79,9 +79,9 @@ class Release:
         """Uninstalls. Raises ApiError."""
         self._helm("uninstall", NAME, "--wait", "--timeout", "180s")
 
-    def notes(self) -> str:
-        """What the chart says after an installation."""
-        return self._helm("get", "notes", NAME)
+    def manifest(self) -> str:
+        """What was installed."""
+        return self._helm("get", "manifest", NAME)
 
     def revision(self) -> int:
         """The number of the revision that is deployed."""

@@ -27,6 +27,9 @@ _ANNOUNCED = "modelmuxer_journal_records_total"  # of kind announced: attempts t
 # So many that what is in flight wants five replicas of those that values.yaml sizes, four long.
 CROWD = Crowd(face="tunnel", stream=True, callers=90, orders="ttft=200ms tps=5 tokens=60", pause_s=0.1)
 
+# Work for the processor: whole answers, one after the other.
+BUSY = Crowd(face="tunnel", stream=False, callers=8, orders="tokens=50")
+
 Under = Callable[[str], AbstractContextManager[Step]]
 
 
@@ -66,6 +69,32 @@ class Scaling:
             step.note(f"{LEAST} wanted after {time.monotonic() - began:.1f} s")
             self._mesh.until_settled(SERVICE, LEAST, 120.0)
 
+    def sees_every_metric(self) -> None:
+        """The autoscaler has a figure for each metric that it goes by."""
+        with self._report.step("the HPA reads CPU, memory and the scaler's metrics") as step:
+
+            def read() -> list[str] | None:
+                seen = self._mesh.autoscaler(SERVICE).get("status", {}).get("currentMetrics") or []
+                names = [_name_of(each) for each in seen]
+                return names if {"cpu", "memory", "modelmuxer-load", "modelmuxer-added-time"} <= set(names) else None
+
+            step.note(", ".join(until("every metric read", read, 90.0)))
+
+    def by_processor_time(self) -> None:
+        """More replicas for more work, by CPU alone, and fewer when it is over."""
+        with self._report.step(f"an HPA scales {SERVICE} up by CPU") as step:
+            self._mesh.until_settled(SERVICE, LEAST, 120.0)
+            began = time.monotonic()
+            with Load(FULL, NAMESPACE, self._mesh.key, self._cluster.folder, [BUSY]) as load:
+                until("more wanted", lambda: self._mesh.wanted(SERVICE) > LEAST, 90.0)
+                wanted = self._mesh.wanted(SERVICE)
+                step.note(f"{wanted} wanted after {time.monotonic() - began:.1f} s")
+                until("more ready", lambda: len(self._mesh.ready(SERVICE)) > LEAST, 90.0)
+            failed = load.during(began).failed
+            step.expect(not failed, f"calls failed: {load.during(began).errors()}")
+        with self._report.step(f"and down to {LEAST}"):
+            self._mesh.until_settled(SERVICE, LEAST, 180.0)
+
     def set_aside(self, under: Under) -> None:
         """A replica that says NOT_SERVING gets no calls, and another is asked for until it is back."""
         with under(f"set aside a {SERVICE}: NOT_SERVING") as step:
@@ -92,6 +121,10 @@ class Scaling:
             step.note(f"calls again after {time.monotonic() - began:.1f} s")
             until(f"{LEAST} wanted", lambda: self._mesh.wanted(SERVICE) == LEAST, 90.0)
             self._mesh.until_settled(SERVICE, LEAST, 120.0)
+
+
+def _name_of(metric: Object) -> str:
+    return str(metric[metric["type"].lower()].get("name") or metric[metric["type"].lower()]["metric"]["name"])
 
 
 class Newcomers:

@@ -6,9 +6,9 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-from tests.cluster import release
+from tests.cluster import keda, metrics_server, release
 from tests.cluster.api import ApiError, Object, until
 from tests.cluster.cluster import Cluster
 from tests.cluster.load import STEADY, Load, Tally
@@ -17,6 +17,7 @@ from tests.cluster.report import Report, Step
 from tests.cluster.scaling import Scaling
 
 WORKER_BEES = sum(crowd.callers for crowd in STEADY)
+PROXYS_CPU = "services.provider-proxy.resources.requests.cpu"
 AT_THE_KILL_S = 0.1  # a call may be sent to a dead peer for as long as nobody has heard of its death
 
 
@@ -24,6 +25,13 @@ def run(cluster: Cluster, report: Report, only: list[str]) -> None:
     """Lives a release's life with KEDA in the cluster, then another's without."""
     mesh = Release(cluster)
     mesh.prepare()
+    _with_keda(cluster, mesh, report, only)
+    if not only or "HPA" in only:
+        keda.stop(cluster)
+        _with_plain_autoscalers(cluster, mesh, report)
+
+
+def _with_keda(cluster: Cluster, mesh: Release, report: Report, only: list[str]) -> None:
     with report.step("install the chart, until all are ready by their gRPC probes") as step:
         mesh.install()
         step.note(_readiness(mesh))
@@ -40,6 +48,30 @@ def run(cluster: Cluster, report: Report, only: list[str]) -> None:
         life.sets_aside(load)
         life.rolls_back(load)
     life.uninstalls()
+
+
+def _with_plain_autoscalers(cluster: Cluster, mesh: Release, report: Report) -> None:
+    """HorizontalPodAutoscalers by what they are told of CPU and memory, and by the scaler without KEDA.
+
+    The ledger is the one that the last release has left.
+    """
+    with ExitStack() as stack:
+        with report.step("install where there is no KEDA, with a metrics server") as step:
+            stack.enter_context(metrics_server.serving(cluster))
+            mesh.install("autoscaling.externalMetrics.enabled=true", f"{PROXYS_CPU}=250m")
+            step.expect("ScaledObject" not in mesh.manifest(), "the chart has made ScaledObjects")
+        if not step.ok:
+            return
+        scaling = Scaling(cluster, mesh, report)
+        scaling.sees_every_metric()
+        with Load(release.FULL, NAMESPACE, mesh.key, cluster.folder, STEADY) as load:
+            load.wait_for(WORKER_BEES)
+            life = _Life(cluster, mesh, report, [])
+            scaling.by_streams(lambda name: life.under(load, name), "an HPA by the scaler's metric")
+        with report.step("upgrade to HPAs on CPU and memory alone"):
+            mesh.upgrade("autoscaling.externalMetrics.enabled=false", f"{PROXYS_CPU}=50m")
+        scaling.by_processor_time()
+        _Life(cluster, mesh, report, []).uninstalls()
 
 
 class _Life:
@@ -63,7 +95,7 @@ class _Life:
         for service in SERVICES:
             if not self._wanted(f"roll {service}"):
                 continue
-            with self._under(load, f"roll {service}") as step:
+            with self.under(load, f"roll {service}") as step:
                 replicas = len(self._mesh.ready(service))
                 self._mesh.restart(service)
                 step.note(f"{replicas} replaced")
@@ -77,18 +109,18 @@ class _Life:
     def scales(self, load: Load) -> None:
         """Lets KEDA add and take away replicas, by what the scaler tells it."""
         if self._wanted("scale"):
-            Scaling(self._cluster, self._mesh, self._report).by_streams(lambda name: self._under(load, name), "KEDA")
+            Scaling(self._cluster, self._mesh, self._report).by_streams(lambda name: self.under(load, name), "KEDA")
 
     def sets_aside(self, load: Load) -> None:
         """Makes a replica that runs say that it is not ready."""
         if self._wanted("set aside"):
-            Scaling(self._cluster, self._mesh, self._report).set_aside(lambda name: self._under(load, name))
+            Scaling(self._cluster, self._mesh, self._report).set_aside(lambda name: self.under(load, name))
 
     def rolls_back(self, load: Load) -> None:
         """Upgrades to what cannot run, and goes back."""
         if not self._wanted("roll back"):
             return
-        with self._under(load, "upgrade to a router that cannot start; roll back") as step:
+        with self.under(load, "upgrade to a router that cannot start; roll back") as step:
             before = {release.uid(pod) for pod in self._mesh.ready("router")}
             try:
                 self._mesh.upgrade("services.router.env.MODELMUXER_LOG_LEVEL=nonsense", timeout_s=15)
@@ -140,7 +172,7 @@ class _Life:
                 step.note(f"{len(flying)} in flight; failed: {tally.errors()}")
 
     @contextmanager
-    def _under(self, load: Load, name: str) -> Iterator[Step]:
+    def under(self, load: Load, name: str) -> Iterator[Step]:
         """A step during which no call may fail: those that ran at any moment of it count, once they have ended."""
         with self._report.step(name) as step:
             began = time.monotonic()

@@ -7,6 +7,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from tests.tools.schemas import DEFINITIONS, downloaded
+
 VERSION = "v1.34.4"
 PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl")
 BUILD_TIMEOUT_S = 7_200
@@ -14,7 +16,8 @@ _HERE = Path(__file__).parent
 
 
 def build(folder: Path) -> None:
-    """Makes `kubernetes/` with every part by its name, `coredns` and `pause`. Raises OSError and SubprocessError."""
+    """Makes `kubernetes/` with every part by its name, `coredns`, `pause`, and `crds/`: the kinds of other makers that
+    the chart has objects of. Raises OSError and SubprocessError."""
     programs = folder / "kubernetes"
     programs.mkdir()
     go_build(_HERE / "kube", programs / "kube", _version_flags())
@@ -22,6 +25,15 @@ def build(folder: Path) -> None:
         (programs / part).symlink_to("kube")
     go_build(_HERE / "dns", programs / "coredns")
     go_build(_HERE / "pause", programs / "pause")
+    copy_definitions(programs / "crds")
+
+
+def copy_definitions(folder: Path) -> None:
+    """Copies the definitions of other makers' kinds into a folder."""
+    folder.mkdir()
+    for module, paths in DEFINITIONS.items():
+        for path in paths:
+            (folder / Path(path).name).write_bytes((downloaded(module) / path).read_bytes())
 
 
 def go_build(module: Path, program: Path, flags: str = "", package: str = ".") -> None:

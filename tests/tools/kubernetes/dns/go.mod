@@ -1,4 +1,4 @@
-module modelmuxer.test/dns
+module modelmuxer-tests/dns
 
 go 1.24.0
 

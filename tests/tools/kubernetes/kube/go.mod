@@ -1,4 +1,4 @@
-module modelmuxer.test/kube
+module modelmuxer-tests/kube
 
 go 1.24.0
 

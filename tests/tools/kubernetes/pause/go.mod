@@ -1,3 +1,3 @@
-module modelmuxer.test/pause
+module modelmuxer-tests/pause
 
 go 1.24.0
