@@ -39,14 +39,18 @@ disabled_plugins = [
         SystemdCgroup = false
 """
 
+# As kubeadm has it: names of the cluster are not cached, so that replicas are found as they come.
 _COREFILE = """
 .:53 {{
   errors
   ready 127.0.0.1:8181
-  cache 1
+  cache 30 {{
+    disable success {domain}
+    disable denial {domain}
+  }}
   kubernetes {domain} in-addr.arpa {{
     kubeconfig {keys}/admin.kubeconfig cluster
-    ttl 1
+    ttl 30
   }}
 }}
 """

@@ -28,7 +28,7 @@ _ANNOUNCED = "modelmuxer_journal_records_total"  # of kind announced: attempts t
 CROWD = Crowd(face="tunnel", stream=True, callers=90, orders="ttft=200ms tps=5 tokens=60", pause_s=0.1)
 
 # Work for the processor: whole answers, one after the other.
-BUSY = Crowd(face="tunnel", stream=False, callers=8, orders="tokens=50")
+BUSY = Crowd(face="tunnel", stream=False, callers=16, orders="tokens=50")
 
 Under = Callable[[str], AbstractContextManager[Step]]
 

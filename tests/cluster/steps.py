@@ -17,7 +17,8 @@ from tests.cluster.report import Report, Step
 from tests.cluster.scaling import Scaling
 
 WORKER_BEES = sum(crowd.callers for crowd in STEADY)
-PROXYS_CPU = "services.provider-proxy.resources.requests.cpu"
+# What an HPA's percentages are of: enough that it has something to count, little enough that the node has room.
+CPU = ("defaults.resources.requests.cpu=150m", "services.router.autoscaling.maxReplicas=3")
 AT_THE_KILL_S = 0.1  # a call may be sent to a dead peer for as long as nobody has heard of its death
 
 
@@ -58,7 +59,7 @@ def _with_plain_autoscalers(cluster: Cluster, mesh: Release, report: Report) -> 
     with ExitStack() as stack:
         with report.step("install where there is no KEDA, with a metrics server") as step:
             stack.enter_context(metrics_server.serving(cluster))
-            mesh.install("autoscaling.externalMetrics.enabled=true", f"{PROXYS_CPU}=250m")
+            mesh.install("autoscaling.externalMetrics.enabled=true", *CPU)
             step.expect("ScaledObject" not in mesh.manifest(), "the chart has made ScaledObjects")
         if not step.ok:
             return
@@ -69,7 +70,7 @@ def _with_plain_autoscalers(cluster: Cluster, mesh: Release, report: Report) -> 
             life = _Life(cluster, mesh, report, [])
             scaling.by_streams(lambda name: life.under(load, name), "an HPA by the scaler's metric")
         with report.step("upgrade to HPAs on CPU and memory alone"):
-            mesh.upgrade("autoscaling.externalMetrics.enabled=false", f"{PROXYS_CPU}=50m")
+            mesh.upgrade("autoscaling.externalMetrics.enabled=false")
         scaling.by_processor_time()
         _Life(cluster, mesh, report, []).uninstalls()
 
