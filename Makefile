@@ -13,7 +13,7 @@ export UV_SYSTEM_CERTS := true
 PIP_INDEX = $${PIP_INDEX_URL:-$$(.tools/uv/bin/pip config get global.index-url 2>/dev/null)}
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint format generate bench soak nemesis tools lock baseline clean
+.PHONY: help up test lint format generate bench soak nemesis cluster tools lock baseline clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ soak: $(READY) ## many requests, flat memory
 
 nemesis: $(READY) ## kill, stop and cut everything under load; the ledger has to be the bill (ARGS="--seconds 600 --seed 7")
 	@$(BIN)/python -m tests.faults.nemesis $(ARGS)
+
+cluster: $(READY) ## the chart's life in a real Kubernetes that is made here: roll, kill, scale, roll back (root; ARGS="--json")
+	@$(BIN)/python -m tests.tools kubernetes keda >&2
+	@$(BIN)/python -m tests.cluster $(ARGS)
 
 tools: $(READY) ## external programs that tests drive, pinned, into a cache folder (TOOL=promtool for one that takes long)
 	@$(BIN)/python -m tests.tools $(TOOL)

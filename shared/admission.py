@@ -57,6 +57,11 @@ class Slots:
         finally:
             self.release()
 
+    @property
+    def open(self) -> bool:
+        """What `on_change` heard last: whether there is room."""
+        return self._open
+
     async def idle(self) -> None:
         """Waits until no slot is taken."""
         await self._idle.wait()

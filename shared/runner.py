@@ -76,6 +76,7 @@ class App:
         self.draining = asyncio.Event()
         self.stopping = asyncio.Event()
         self.failed = False
+        self._aside = False
         self.listening = {"grpc": address}
         self.services: list[str] = []
         self.registry = Registry(interceptors.stack(self.mesh_token, self.slots, tracer))
@@ -131,7 +132,7 @@ class App:
         self.starts.append(callback)
 
     def on_drain(self, callback: Callback) -> None:
-        """Called, the last one first, once callers have had time to notice that the service drains."""
+        """Called once callers have had time to notice that the service drains: all at once, the last one first."""
         self.drains.append(callback)
 
     def announce(self, face: str, address: str) -> None:
@@ -148,10 +149,26 @@ class App:
             self.hurry.set()
         self.stopping.set()
 
+    def set_aside(self) -> None:
+        """Takes the process out of readiness, to be looked at: callers go elsewhere, and an autoscaler replaces it."""
+        self._aside = True
+        self._tell_readiness()
+
+    def take_back(self) -> None:
+        """Ends `set_aside`."""
+        self._aside = False
+        self._tell_readiness()
+
+    def _tell_readiness(self) -> None:
+        if not self.draining.is_set():
+            log.info("Set aside" if self._aside else "Taken back")
+            self.health.set(health.READINESS, not self._aside)
+            self._has_room(self.slots.open)
+
     def _has_room(self, has_room: bool) -> None:
         if not self.draining.is_set():
             for service in self.services:
-                self.health.set(service, has_room)
+                self.health.set(service, has_room and not self._aside)
 
     def _ended(self, task: "asyncio.Task[object]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -305,16 +322,20 @@ async def _drain(app: App, server: grpc.aio.Server) -> None:
     app.load.drain()  # first: who hears that it is not ready shall know why
     app.health.drain()
     await _unless_hurried(app, asyncio.sleep(app.settings.drain_wait_s))
-    for callback in reversed(app.drains):
-        try:
-            await _unless_hurried(app, callback())
-        except Exception as error:
-            log.error("A drain callback failed", exc_info=error)
+    # All at once: calls that one of them waits for may be watches that another ends.
+    await _unless_hurried(app, asyncio.gather(*(_drained(callback) for callback in reversed(app.drains))))
     app.health.close()
     await _unless_hurried(app, server.stop(app.settings.grace_s))
     await server.stop(None)
     with contextlib.suppress(TimeoutError):  # calls that were just cut still settle and end their spans
         await asyncio.wait_for(app.slots.idle(), SETTLE_TIMEOUT_S)
+
+
+async def _drained(callback: Callback) -> None:
+    try:
+        await callback()
+    except Exception as error:
+        log.error("A drain callback failed", exc_info=error)
 
 
 async def _unless_hurried(app: App, work: Coroutine[Any, Any, object] | Awaitable[object]) -> None:
@@ -343,6 +364,8 @@ async def _serve(name: str, settings: S, build: Build[S]) -> int:
             loop = asyncio.get_running_loop()
             for signum in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(signum, app.stop)
+            loop.add_signal_handler(signal.SIGUSR1, app.set_aside)
+            loop.add_signal_handler(signal.SIGUSR2, app.take_back)
             gc.collect()
             gc.freeze()  # what is left of the start stays: a collection that looks at it again stops calls for 40 ms
             gc.set_threshold(*GC_THRESHOLDS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from functools import partial
 
 from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceStub
 from modelmuxer.cache.v1.cache_pb2_grpc import CacheServiceStub
@@ -73,7 +72,6 @@ async def build(settings: RouterSettings, app: App) -> None:
     )
     app.stack.push_async_callback(semantic.drain)
     app.stack.push_async_callback(flights.close)
-    app.on_drain(partial(flights.drain, settings.grace_s))
     engine = Engine(
         settings=settings,
         catalogue=_catalogue(settings),
@@ -91,6 +89,7 @@ async def build(settings: RouterSettings, app: App) -> None:
         retries=retries,
     )
     app.stack.push_async_callback(engine.drain)
+    app.stack.push_async_callback(flights.drain, settings.grace_s)  # the faces have drained: there will be no more
     app.background(catalogue.watch(settings.config, os.environ, engine.use), "catalogue watch")
     app.serve(add_RouterServiceServicer_to_server, RouterService(engine), SERVICE, public=True)
     await http.serve(app, settings, engine)

@@ -22,7 +22,7 @@ class ImageError(Exception):
     """Why no image can be built here."""
 
 
-def build() -> str:
+def build(*, quiet: bool = False) -> str:
     """Builds the image and returns its name. Raises ImageError, and CalledProcessError where a step fails."""
     for program in ("buildah", "mmdebstrap"):
         if shutil.which(program) is None:
@@ -36,7 +36,7 @@ def build() -> str:
         arguments += [f"--volume={Path(bundle).resolve().parent}:/etc/ssl/certs:ro", f"--build-arg=PIP_CERT={bundle}"]
     if index := os.environ.get("UV_DEFAULT_INDEX"):
         arguments.append(f"--build-arg=UV_DEFAULT_INDEX={index}")
-    _buildah("bud", "--isolation=chroot", "--network=host", *arguments, str(ROOT))
+    _buildah("bud", "--isolation=chroot", "--network=host", *arguments, str(ROOT), quiet=quiet)
     return IMAGE
 
 
@@ -56,8 +56,8 @@ def _build_base() -> None:
         _buildah("bud", "--isolation=chroot", "--timestamp=0", f"--tag={BASE}", str(context))
 
 
-def _buildah(*arguments: str) -> None:
-    subprocess.run(["buildah", *arguments], check=True, timeout=BUILD_TIMEOUT_S)
+def _buildah(*arguments: str, quiet: bool = False) -> None:
+    subprocess.run(["buildah", *arguments], check=True, timeout=BUILD_TIMEOUT_S, capture_output=quiet)
 
 
 if __name__ == "__main__":

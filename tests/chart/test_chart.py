@@ -181,7 +181,7 @@ def test_a_pod_has_more_time_to_stop_than_the_drain_takes(name: str) -> None:
     release = Release({"services": {name: {"drain": drain}}})
     environ = release.environ(name)
     assert (environ["MODELMUXER_DRAIN_WAIT_S"], environ["MODELMUXER_GRACE_S"]) == ("7.5", "33")
-    # shared.runner: the wait, then one grace each for tunnels, the HTTP face and plain gRPC, then calls settle.
+    # shared.runner: the wait, a grace each for tunnels and HTTP, plain gRPC, and others' flights, then calls settle.
     assert release.pod(name)["spec"]["terminationGracePeriodSeconds"] >= math.ceil(7.5) + 3 * 33 + 10
 
 

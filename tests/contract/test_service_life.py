@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ import aiohttp
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from modelmuxer.chat.v1 import chat_pb2
 from modelmuxer.provider.v1 import provider_pb2, provider_pb2_grpc
 
-from shared import health
+from shared import health, tunnel
 from shared.channels import MeshChannel, connect
 from shared.runner import App, StartError, running
 from tests.contract.example import CACHE, PROVIDER, Example, ExampleSettings, calling, serving, until
@@ -100,6 +101,32 @@ async def test_a_drain_goes_in_order_and_long_watches_do_not_hold_it_up(tmp_path
     assert order == ["drain 2", "drain 1", "resource 2", "resource 1"]
     assert (await watch.read()).status == health.NOT_SERVING
     await channel.close()
+
+
+async def test_a_tunnelled_watch_that_a_drain_callback_ends_holds_nothing_up(tmp_path: Path) -> None:
+    ended = asyncio.Event()
+
+    async def watch(request: Any, context: Any) -> AsyncIterator[Any]:
+        yield chat_pb2.ChatEvent()
+        await ended.wait()
+
+    async def end() -> None:
+        ended.set()
+
+    async def build(_: ExampleSettings, app: App) -> None:
+        app.serve(provider_pb2_grpc.add_ProviderServiceServicer_to_server, Example(events=watch), PROVIDER)
+        app.on_drain(end)
+
+    environ = {"MODELMUXER_DRAIN_WAIT_S": "0", "MODELMUXER_GRACE_S": "30"}
+    async with AsyncExitStack() as stack:
+        async with running("provider-proxy", settings(tmp_path, **environ), build) as app:
+            below = tunnel.connect(app.address, app.settings.max_message_bytes)
+            channel = await stack.enter_async_context(MeshChannel(below, app.mesh_token, None))
+            call = provider_pb2_grpc.ProviderServiceStub(channel).StreamGenerate(provider_pb2.GenerateRequest())
+            await call.read()
+            started = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - started < 5
+        assert await call.code() is grpc.StatusCode.OK
 
 
 async def test_a_rolling_restart_under_load_fails_no_call(tmp_path: Path) -> None:
@@ -264,6 +291,19 @@ def test_a_second_signal_ends_the_process_although_calls_still_run(tmp_path: Pat
             assert service.wait(5) == 0
 
 
+def test_a_process_can_be_set_aside_and_taken_back(tmp_path: Path) -> None:
+    with process(tmp_path) as (service, said), grpc.insecure_channel(said["grpc"]) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        watches = [
+            stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=20) for name in ("readiness", PROVIDER)
+        ]
+        assert [next(watch).status for watch in watches] == [health.SERVING] * 2
+        for number, status in ((signal.SIGUSR1, health.NOT_SERVING), (signal.SIGUSR2, health.SERVING)):
+            service.send_signal(number)
+            assert [next(watch).status for watch in watches] == [status] * 2
+            assert stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=20).status == health.SERVING
+
+
 def test_check_config_prints_where_each_value_came_from_and_masks_secrets(tmp_path: Path) -> None:
     done = run("--check-config", tmp_path, MODELMUXER_MESH_TOKEN="a" * 32, WORKER_CONNECTIONS="7")
     rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
@@ -283,8 +323,8 @@ def test_wrong_settings_stop_the_process_with_a_line_each(tmp_path: Path) -> Non
     assert "CELERY_BROKER_URL is set, but this release has no background worker" in done.stderr
 
 
-def settings(home: Path) -> ExampleSettings:
-    return ExampleSettings.load({"MODELMUXER_HOME": str(home), "MODELMUXER_PROVIDER_PROXY_PORT": "0"})
+def settings(home: Path, **environ: str) -> ExampleSettings:
+    return ExampleSettings.load({"MODELMUXER_HOME": str(home), "MODELMUXER_PROVIDER_PROXY_PORT": "0", **environ})
 
 
 def environment(home: Path, environ: dict[str, str]) -> dict[str, str]:

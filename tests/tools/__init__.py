@@ -71,6 +71,22 @@ TOOLS = {
             on_request=True,
             hint="`make tools TOOL=all-minilm-l6-v2` fetches it (80 MB); only `make bench SUITE=semantic` uses it",
         ),
+        Tool(
+            "kubernetes",
+            "v1.34.4",
+            recipe="tests.tools.kubernetes",
+            needed_by_tests=False,
+            on_request=True,
+            hint="`make tools TOOL=kubernetes` builds it, in a quarter of an hour; `make cluster` uses it",
+        ),
+        Tool(
+            "keda",
+            "v2.21.0",
+            recipe="tests.tools.keda",
+            needed_by_tests=False,
+            on_request=True,
+            hint="`make tools TOOL=keda` builds it, in a quarter of an hour; `make cluster` uses it",
+        ),
         Tool("schemas", "v1.34.4-2", recipe="tests.tools.schemas", hint=GO),
         Tool("wrk", "any", needed_by_tests=False, hint="install your system's package wrk; only `make bench` uses it"),
     )

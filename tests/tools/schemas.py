@@ -47,15 +47,15 @@ def build(folder: Path) -> None:
 
 
 def _schemas() -> Iterator[tuple[str, Schema]]:
-    swagger = json.loads((_module(KUBERNETES) / "api/openapi-spec/swagger.json").read_text())
+    swagger = json.loads((downloaded(KUBERNETES) / "api/openapi-spec/swagger.json").read_text())
     yield from _built_in(swagger["definitions"])
     for module, paths in DEFINITIONS.items():
         for path in paths:
-            yield from _custom(yaml.safe_load((_module(module) / path).read_text()))
-    yield "compose-spec", json.loads((_module(COMPOSE) / "schema/compose-spec.json").read_text())
+            yield from _custom(yaml.safe_load((downloaded(module) / path).read_text()))
+    yield "compose-spec", json.loads((downloaded(COMPOSE) / "schema/compose-spec.json").read_text())
 
 
-def _module(module: str) -> Path:
+def downloaded(module: str) -> Path:
     """Where Go keeps a module's files, after a download if need be."""
     output = subprocess.run(
         ["go", "mod", "download", "-json", module],

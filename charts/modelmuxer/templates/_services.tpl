@@ -64,8 +64,9 @@ scaler: {module: scaler, grpc: 50055, calls: [router, provider-proxy, cache, acc
 {{- if or (eq .Values.simulate "always") (and (eq .Values.simulate "auto") (not $given)) -}}yes{{- end -}}
 {{- end }}
 
-{{/* Seconds that a pod has to stop: what shared/runner.py takes at the most. It waits, then drains the tunnels, then the
-     HTTP face, then plain gRPC, each within the grace; ten more let calls settle and the journal go to accounting. */}}
+{{/* Seconds that a pod has to stop: what shared/runner.py takes at the most. It waits, then drains tunnels and the HTTP
+     face, then plain gRPC, then what other routers wait for, each within the grace; ten more let calls settle and the
+     journal go to accounting. */}}
 {{- define "modelmuxer.terminationSeconds" -}}
 {{- add (ceil .drain.waitSeconds) (mul 3 (ceil .drain.graceSeconds)) 10 -}}
 {{- end }}

@@ -10,23 +10,26 @@ from services.router.settings import RouterSettings
 from shared.runner import App, StartError
 
 _MAX_HEADER_BYTES = 64 * 1024
+CUT_S = 1.0  # for requests that outlast the grace, which are cut, to end
 
 
 async def serve(app: App, settings: RouterSettings, engine: Engine) -> None:
-    """Serves the face until the service stops. When it drains, running requests finish and no new ones are taken."""
+    """Serves the face until the service stops. When it drains, running requests finish, and each says that it was the
+    last on its connection."""
     faces = HttpFaces(
         engine,
         app.slots,
         app.tracer,
         max_body_bytes=settings.max_message_bytes,
         gzip_minimum_bytes=settings.gzip_minimum_bytes if settings.enable_gzip else None,
+        draining=app.draining,
     )
     runner = web.AppRunner(
         faces.application(),
         access_log=None,
         handler_cancellation=True,  # a caller who leaves cancels the provider's call
         max_field_size=_MAX_HEADER_BYTES,
-        shutdown_timeout=settings.grace_s,
+        shutdown_timeout=CUT_S,
     )
     await runner.setup()
     app.stack.push_async_callback(runner.cleanup)
@@ -44,9 +47,9 @@ async def serve(app: App, settings: RouterSettings, engine: Engine) -> None:
         app.announce("http", f"{host}:{port}")
 
     async def drain() -> None:
-        faces.draining = True
         await site.stop()
-        await runner.shutdown()
+        await faces.drain(settings.grace_s)
+        await runner.cleanup()
 
     app.on_start(start)
     app.on_drain(drain)

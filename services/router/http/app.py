@@ -5,6 +5,8 @@ the format's own error body). What a format looks like is its Face's business; w
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -31,6 +33,7 @@ from shared.interceptors import unforeseen
 from shared.telemetry import metrics, names, tracing
 
 HTTP_CLIENT_CLOSED = 499
+LINGER_S = 1.0  # how soon a caller whose stream has ended asks again on its connection, if it does
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -67,8 +70,9 @@ class HttpFaces:
         *,
         max_body_bytes: int,
         gzip_minimum_bytes: int | None,
+        draining: asyncio.Event,
     ) -> None:
-        """``gzip_minimum_bytes`` None switches compression off."""
+        """``gzip_minimum_bytes`` None switches compression off. Once ``draining``, answers close their connections."""
         self._engine = engine
         self._slots = slots
         self._tracer = tracer
@@ -76,7 +80,10 @@ class HttpFaces:
         self._gzip_minimum_bytes = gzip_minimum_bytes
         self._openai = OpenAIFace()
         self._anthropic = AnthropicFace()
-        self.draining = False
+        self._draining = draining
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._last_ended_s = -math.inf
 
     def application(self) -> web.Application:
         """Returns the application."""
@@ -94,6 +101,20 @@ class HttpFaces:
         app.router.add_get("/v1/models/{id:.+}", self._get_model)
         app.router.add_get("/healthz", self._healthz)
         return app
+
+    async def drain(self, grace_s: float) -> None:
+        """Waits until no request runs, and has not for a moment, for at most so long.
+
+        Whose stream began before the drain was not told that its connection closes: its next request is answered, and
+        tells it so. A connection that is just closed on him would fail a request that is on its way.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                while self._running or (rest_s := self._last_ended_s + LINGER_S - time.monotonic()) > 0:
+                    if self._running:
+                        await self._idle.wait()
+                    else:
+                        await asyncio.sleep(rest_s)
 
     # --- chats ---
 
@@ -118,6 +139,7 @@ class HttpFaces:
             try:
                 async for event in events:
                     if not response.prepared:
+                        self._part(response)
                         response.headers.extend(decision_headers(event.started))
                         response.headers.extend(caching.stream_headers(event.started.cache))
                         response.headers["x-request-id"] = call.request_id
@@ -170,7 +192,7 @@ class HttpFaces:
         return self._list(request, as_object(model))
 
     async def _healthz(self, _request: web.Request) -> web.StreamResponse:
-        if self.draining:
+        if self._draining.is_set():
             return self._json({"status": "draining"}, status=503)
         return self._json({"status": "ok"})
 
@@ -214,16 +236,28 @@ class HttpFaces:
         headers = {name: request.headers.get(name, "") for name in (tracing.TRACEPARENT, tracing.TRACESTATE)}
         attributes = {names.HTTP_METHOD: request.method, names.HTTP_ROUTE: route}
         started, status = time.perf_counter(), HTTP_CLIENT_CLOSED
+        self._running += 1
+        self._idle.clear()
         with tracing.serving(self._tracer, f"{request.method} {route}", headers, attributes) as span:
             try:
                 response = await handler(request)
                 status = response.status
             finally:
+                self._running -= 1
+                self._last_ended_s = time.monotonic()
+                if not self._running:
+                    self._idle.set()
                 span.set_attribute(names.HTTP_STATUS, status)
                 metrics.HTTP_SERVER_DURATION.labels(route, status).observe(time.perf_counter() - started)
         if not response.prepared:
+            self._part(response)
             response.headers.setdefault("x-request-id", request_id)
         return response
+
+    def _part(self, response: web.StreamResponse) -> None:
+        """Tells a caller, while the service drains, to ask elsewhere next time. Only before the answer has begun."""
+        if self._draining.is_set():
+            response.force_close()
 
     @web.middleware
     async def _answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -20,6 +20,14 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),  # an idle stream notices a dead router
     ("grpc.keepalive_timeout_ms", 10_000),
 )
+_BALANCED = (
+    (
+        "grpc.service_config",
+        '{"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": "readiness"}}',
+    ),
+    # Replicas come and go: the default looks them up no more often than every 30 s, though all that it knows be gone.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+)
 
 
 class Client:
@@ -32,16 +40,20 @@ class Client:
         api_key: str,
         credentials: grpc.ChannelCredentials | None = None,
         timeout_s: float | None = None,
+        balanced: bool = False,
         tunnel: bool = False,
     ) -> None:
         """``credentials`` switch TLS on; ``timeout_s`` is the deadline of each call.
 
-        ``tunnel`` carries all calls in one stream to each replica of the router: worth it from hundreds of calls a
-        second. A router without tunnels is called plainly.
+        ``balanced`` spreads calls over all replicas that the address names (a headless Service) and that are ready;
+        without it one connection is kept, to whatever answers at the address. ``tunnel`` balances too, and carries all
+        calls in one stream to each replica of the router: worth it from hundreds of calls a second. A router without
+        tunnels is called plainly.
         """
         self._metadata = (("authorization", f"Bearer {api_key}"),)
         self._timeout_s = timeout_s
-        self._channel = _channel(address, credentials, self._metadata if tunnel else None)
+        options = (*_OPTIONS, *_BALANCED) if balanced and not tunnel else _OPTIONS
+        self._channel = _channel(address, credentials, options, self._metadata if tunnel else None)
         self.router = router_pb2_grpc.RouterServiceStub(self._channel)
         """The generated stub. Its calls take ``metadata=client.metadata()``."""
 
@@ -101,13 +113,16 @@ class Client:
 
 
 def _channel(
-    address: str, credentials: grpc.ChannelCredentials | None, tunnel_metadata: tuple[tuple[str, str], ...] | None
+    address: str,
+    credentials: grpc.ChannelCredentials | None,
+    options: Sequence[tuple[str, int | str]],
+    tunnel_metadata: tuple[tuple[str, str], ...] | None,
 ) -> grpc.aio.Channel:
     if tunnel_metadata is not None:
-        return TunnelChannel(address, credentials=credentials, options=_OPTIONS, metadata=tunnel_metadata)
+        return TunnelChannel(address, credentials=credentials, options=options, metadata=tunnel_metadata)
     if credentials is None:
-        return grpc.aio.insecure_channel(address, options=_OPTIONS)
-    return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+        return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.secure_channel(address, credentials, options=options)
 
 
 def text_message(text: str, role: chat_pb2.Role = chat_pb2.ROLE_USER) -> chat_pb2.Message:

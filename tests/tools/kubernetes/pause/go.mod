@@ -1,0 +1,3 @@
+module modelmuxer-tests/pause
+
+go 1.24.0
