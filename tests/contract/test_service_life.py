@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -23,6 +22,7 @@ from shared import health, tunnel
 from shared.channels import MeshChannel, connect
 from shared.runner import App, StartError, running
 from tests.contract.example import CACHE, PROVIDER, Example, ExampleSettings, calling, serving, until
+from tests.ports import free_ports
 from tests.tools import requires_tool, tool
 
 ROOT = Path(__file__).parents[2]
@@ -357,12 +357,3 @@ def process(home: Path, **environ: str) -> "Iterator[tuple[subprocess.Popen[str]
     finally:
         service.kill()
         service.wait(10)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
