@@ -8,8 +8,6 @@ import random
 import signal
 import sqlite3
 import stat
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -37,6 +35,7 @@ from services.accounting.__main__ import build
 from services.accounting.settings import AccountingSettings
 from services.accounting.stores import StoreError
 from services.accounting.stores.sqlite import SqliteStore
+from services.fork_server import ForkServer
 from shared.channels import MeshChannel, connect
 from shared.errors import MeshError
 from shared.journal import Journal
@@ -633,38 +632,44 @@ class Process:
     """Accounting as a process of its own, on a port that stays the same."""
 
     def __init__(self, home: Path, ledger: dict[str, str]) -> None:
-        self._home = home
-        self._ledger = ledger
-        self.port = str(free_port())
-        self.start()
-
-    def start(self) -> None:
-        environ = {
+        port = str(free_port())
+        self.address = f"127.0.0.1:{port}"
+        self._fork_server = ForkServer(["services.accounting"])
+        self._environ = {
             **os.environ,
-            "MODELMUXER_HOME": str(self._home),
+            "MODELMUXER_HOME": str(home),
             "MODELMUXER_MESH_TOKEN": TOKEN,
-            "MODELMUXER_ACCOUNTING_PORT": self.port,
+            "MODELMUXER_ACCOUNTING_PORT": port,
             "MODELMUXER_ACCOUNTING_METRICS_PORT": "0",
             "MODELMUXER_LOG_LEVEL": "error",
-            **self._ledger,
+            **ledger,
         }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "services.accounting"], env=environ, stdout=subprocess.PIPE, text=True
-        )
-        assert self._process.stdout is not None
-        self.address = json.loads(self._process.stdout.readline())["grpc"]
 
-    def end(self, how: signal.Signals) -> None:
-        self._process.send_signal(how)
-        self._process.wait(20)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+    async def start(self) -> None:
+        self._process = await self._fork_server.spawn("services.accounting", self._environ)
+        assert json.loads(await self._process.stdout.readline())["grpc"] == self.address
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    async def end(self, how: signal.Signals) -> None:
+        self.send(how)
+        await asyncio.wait_for(self._process.wait(), 20)
+
+    async def close(self) -> None:
+        await self.end(signal.SIGTERM)
+        self._fork_server.close()
 
 
-async def test_killing_accounting_between_and_during_batches_loses_nothing(
-    tmp_path: Path, ledger: dict[str, str]
-) -> None:
-    process = await asyncio.to_thread(Process, tmp_path, ledger)
+@pytest.fixture
+async def process(tmp_path: Path, ledger: dict[str, str]) -> AsyncIterator[Process]:
+    process = Process(tmp_path, ledger)
+    await process.start()
+    yield process
+    await process.close()
+
+
+async def test_killing_accounting_between_and_during_batches_loses_nothing(tmp_path: Path, process: Process) -> None:
     accounting = Accounting(process.address)
     journal = Journal(tmp_path / "journal", witness="proxy/1", max_bytes=1 << 24, segment_bytes=1 << 14)
     shipper = Shipper(journal, accounting.rpc, batch_records=20, linger_s=0.001, call_timeout_s=2)
@@ -680,9 +685,8 @@ async def test_killing_accounting_between_and_during_batches_loses_nothing(
                 expected[attempt] = tokens * 12
                 journal.append(outcome(attempt, tokens))
             if number in (50, 170, 300):
-                await asyncio.to_thread(process.end, signal.SIGKILL)
-                await asyncio.sleep(0)
-                await asyncio.to_thread(process.start)
+                await process.end(signal.SIGKILL)
+                await process.start()
             await asyncio.sleep(0.001)
         assert await shipper.drain(20)
         everything = {entry.attempt_id: entry for entry in await entries(accounting)}
@@ -693,32 +697,27 @@ async def test_killing_accounting_between_and_during_batches_loses_nothing(
     finally:
         shipping.cancel()
         await accounting.close()
-        await asyncio.to_thread(process.end, signal.SIGTERM)
 
 
-async def test_a_hung_accounting_holds_up_nothing_and_gets_everything_later(
-    tmp_path: Path, ledger: dict[str, str]
-) -> None:
-    process = await asyncio.to_thread(Process, tmp_path, ledger)
+async def test_a_hung_accounting_holds_up_nothing_and_gets_everything_later(tmp_path: Path, process: Process) -> None:
     accounting = Accounting(process.address)
     journal = Journal(tmp_path / "journal", witness="proxy/1", max_bytes=1 << 24)
     shipper = Shipper(journal, accounting.rpc, linger_s=0.001, call_timeout_s=0.2)
     shipping = asyncio.create_task(shipper.run())
     try:
-        process._process.send_signal(signal.SIGSTOP)
+        process.send(signal.SIGSTOP)
         started = time.monotonic()
         for number in range(500):
             journal.append(hit(f"a{number}"))
         assert time.monotonic() - started < 0.5
         assert not await shipper.drain(0.5)
         assert journal.waiting == 500
-        process._process.send_signal(signal.SIGCONT)
+        process.send(signal.SIGCONT)
         assert await shipper.drain(10)
         assert len(await entries(accounting)) == 500
     finally:
         shipping.cancel()
         await accounting.close()
-        await asyncio.to_thread(process.end, signal.SIGTERM)
 
 
 # --- bills and audits ----------------------------------------------------------------------------------------------
