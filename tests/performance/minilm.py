@@ -110,7 +110,7 @@ class MiniLM:
 
 
 def _gelu(values: Floats) -> Floats:
-    return values * 0.5 * (1 + _erf(values / np.float32(math.sqrt(2))))
+    return np.asarray(values * 0.5 * (1 + _erf(values / np.float32(math.sqrt(2)))), np.float32)
 
 
 def _erf(values: Floats) -> Floats:

