@@ -106,11 +106,11 @@ class MiniLM:
     def _normed(self, state: Floats, name: str) -> Floats:
         centred = state - state.mean(axis=-1, keepdims=True)
         scaled = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + _EPSILON)
-        return scaled * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
+        return np.asarray(scaled * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"], np.float32)
 
 
 def _gelu(values: Floats) -> Floats:
-    return np.asarray(values * 0.5 * (1 + _erf(values / np.float32(math.sqrt(2)))), np.float32)
+    return values * 0.5 * (1 + _erf(values / np.float32(math.sqrt(2))))
 
 
 def _erf(values: Floats) -> Floats:

@@ -144,7 +144,7 @@ def _question(chance: random.Random) -> str:
 
 def _key(mesh: Mesh, tenant: str) -> str:
     mux = Path(sys.executable).with_name("mux")
-    command = [mux, "keys", "create", "soak", "--tenant", tenant, "--json"]
+    command = [str(mux), "keys", "create", "soak", "--tenant", tenant, "--json"]
     done = subprocess.run(command, env=mesh.mux_environ(), capture_output=True, text=True, check=True)
     return str(json.loads(done.stdout)["secret"])
 
