@@ -17,6 +17,7 @@ from modelmuxer.router.v1 import router_pb2
 
 from tests.mesh.mesh import Mesh, until
 from tests.mesh.test_embeddings import mux_json
+from tests.performance import walls
 
 CATALOGUE = """
 aliases:
@@ -164,6 +165,21 @@ async def test_no_answer_crosses_tenants_and_the_books_hold(client: Client, mesh
     bill = mesh.bill()
     until(lambda: mux_json(mesh, "spend")["total_nanos"] == bill["total_nanos"])
     assert mux_json(mesh, "reconcile")["differences"] == []
+
+
+async def test_two_tenants_who_ask_the_same_all_the_while_never_meet(mesh: Mesh) -> None:
+    plan = walls.Plan(seconds=2.0, callers=3)
+    secrets = {
+        tenant: str(mux_json(mesh, "keys", "create", "soak", "--tenant", tenant)["secret"]) for tenant in walls.TENANTS
+    }
+    seen = await walls.soak([mesh.grpc()], secrets, plan)
+    assert not seen.errors
+    assert seen.crossings == 0
+    assert seen.statuses["semantic"] > 0
+    assert seen.statuses["exact"] + seen.statuses["coalesced"] > 0
+    # Two keys of one tenant do share answers, which would be crossings if they were of two.
+    secrets["globex"] = str(mux_json(mesh, "keys", "create", "again", "--tenant", "acme")["secret"])
+    assert (await walls.soak([mesh.grpc()], secrets, plan)).crossings > 0
 
 
 async def test_a_judge_compares_hits_with_fresh_answers_and_raises_the_line(client: Client, mesh: Mesh) -> None:

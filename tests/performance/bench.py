@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tests.faults import cache_faults
-from tests.performance import flights, footprint, hop, money, profiler, report, semantic
+from tests.performance import flights, footprint, hop, money, profiler, report, semantic, walls
 from tests.performance.collector import collecting
 from tests.performance.load import Load, Measured, grpc_callers, http_callers
 from tests.performance.suites import QUICK, SUITES, Case, Scale
@@ -37,7 +37,8 @@ _FAULTS = "cache-faults"  # Redis in every kind of trouble, under load
 _PROFILE = "profile"  # where the mesh's CPU goes: watched from outside, nothing beside it
 _FLIGHT = "flight"  # how many upstream calls become of many equal ones: a mesh of its own, of four routers
 _MONEY = "money"  # the ledger, budgets and leases on against off: two meshes of its own
-_KNOWN = [*SUITES, _SEMANTIC, _HOP, _FAULTS, _FLIGHT, _PROFILE, _MONEY]
+_WALLS = "walls"  # two tenants who ask the same all the while: a mesh of its own
+_KNOWN = [*SUITES, _SEMANTIC, _HOP, _FAULTS, _FLIGHT, _WALLS, _PROFILE, _MONEY]
 _UNASKED = [*SUITES, _HOP]
 _WARM_UP = 0.2  # of a turn
 _MOST = 0.99
@@ -119,6 +120,9 @@ def main() -> None:
         rows += made
         shown += tables
     if _CACHE in suites:
+        beside = list(report.hits_beside_misses(rows))
+        rows += beside
+        shown += report.lists(beside, title="Hits beside misses")
         kept = [*footprint.round_trips(scale.cache_callers, seconds), *footprint.footprints(scale.entries)]
         rows += kept
         shown += report.lists(kept, title="Redis by itself, and the memory that kept answers take")
@@ -141,6 +145,10 @@ def main() -> None:
         made = flights.measure(flights.Plan(callers=(8,)) if arguments.quick else flights.Plan())
         rows += made
         shown.append(flights.table(made))
+    if _WALLS in suites:
+        made = [walls.measure(walls.Plan(seconds=2 if arguments.quick else max(seconds, 30.0)))]
+        rows += made
+        shown += report.lists(made, title="Tenants as walls")
     if _HOP in suites:
         rows += hop.measure(
             hop.Plan(seconds=seconds, callers=(2,)) if arguments.quick else hop.Plan(seconds=seconds / 5)
@@ -191,8 +199,12 @@ def _shown(console: Console, cases: list[Case]) -> Iterator[Case]:
 
 def _line(made: report.Row) -> str:
     beside = f", {made['rps_of_floor']:.0%} of the floor" if "rps_of_floor" in made else ""
-    asked = made["cache_lookups"] / max(made["requests"], 1)
-    without = f" ({1 - asked:.0%} without an answer of the cache, which came too late)" if asked < _MOST else ""
+    requests = max(made["requests"], 1)
+    # Requests of one moment share a look-up, or the call that it leads to.
+    answered = max(made["cache_lookups"], made["cache_hits"] + made["cache_shared"]) / requests
+    without = f" ({1 - answered:.0%} without an answer of the cache, which came too late)" if answered < _MOST else ""
+    if made["cache_shared"] / requests > 1 - _MOST:
+        without += f" ({made['cache_shared'] / requests:.0%} shared another's call)"
     return f"{made['suite']}: {made['case']}, {made['callers']} callers: {made['rps']:,.0f}/s{beside}{without}"
 
 

@@ -101,14 +101,12 @@ class MiniLM:
         return self._normed(state + self._linear(wide, f"{name}.output.dense"), f"{name}.output.LayerNorm")
 
     def _linear(self, state: Floats, name: str) -> Floats:
-        product: Floats = state @ self._weights[f"{name}.weight"].T
-        return product + self._weights[f"{name}.bias"]
+        return state @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
 
     def _normed(self, state: Floats, name: str) -> Floats:
         centred = state - state.mean(axis=-1, keepdims=True)
         scaled = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + _EPSILON)
-        weighted: Floats = scaled * self._weights[f"{name}.weight"]
-        return weighted + self._weights[f"{name}.bias"]
+        return np.asarray(scaled * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"], np.float32)
 
 
 def _gelu(values: Floats) -> Floats:

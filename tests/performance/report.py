@@ -51,6 +51,7 @@ def row(case: Case, target: Target, measured: Measured, cpu_s: Mapping[str, floa
         "requests": requests,
         "errors": measured.errors,
         "cache_hits": measured.hits,
+        "cache_shared": measured.shared,
         "cache_lookups": cache_lookups,
     }
     if measured.first_error:
@@ -69,6 +70,30 @@ def compare(mesh: Row, floor: Row | None, direct: Row | None) -> None:
     for name, percent in (("added_ttft_p50_ms", "ttft_p50_ms"), ("added_ttft_p99_ms", "ttft_p99_ms")):
         if direct and mesh[percent] is not None and direct[percent] is not None:
             mesh[name] = round(mesh[percent] - direct[percent], 3)
+
+
+def hits_beside_misses(rows: Collection[Row]) -> Iterator[Row]:
+    """For each case of hits what it is of that of misses: in requests/s, and in the mesh's CPU per request."""
+    misses = {(made["suite"], made["case"], made["callers"]): made for made in rows if "misses" in made["case"]}
+    for made in rows:
+        beside = misses.get((made["suite"], made["case"].replace("hits", "misses"), made["callers"]))
+        if "hits" not in made["case"] or beside is None or made["suite"] in ("floor", "direct"):
+            continue
+        spent, spent_by_misses = (
+            sum(each["cpu_us"].get(name, 0) for name in _SERVICES if name != "simulator") for each in (made, beside)
+        )
+        yield {
+            "suite": "cache-hits",
+            "case": f"{made['suite']}: {made['case']}",
+            "callers": made["callers"],
+            "rps": made["rps"],
+            "rps_of_misses": round(made["rps"] / max(beside["rps"], 0.1), 2),
+            "cpu_us_of_request": spent,
+            "misses_cpu_of_hits": round(spent_by_misses / max(spent, 1), 2),
+            "p50_ms": made["p50_ms"],
+            "p99_ms": made["p99_ms"],
+            "errors": 0,
+        }
 
 
 def percentile(values: Collection[float], percent: float) -> float | None:

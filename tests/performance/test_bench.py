@@ -73,6 +73,16 @@ def test_misses_miss_and_hits_hit(result: Any) -> None:
     assert not any(row["cache_hits"] for row in others)
 
 
+def test_hits_stand_beside_the_misses_of_the_same_run(result: Any) -> None:
+    beside = rows(result, "cache-hits")
+    assert {row["case"] for row in beside} == {
+        f"{store}: {face} hits" for store in ("cache", "cache-redis") for face in ("http", "grpc")
+    }
+    for row in beside:
+        assert row["rps_of_misses"] > 0
+        assert row["misses_cpu_of_hits"] > 0
+
+
 def test_the_result_says_where_and_of_what_it_is(result: Any) -> None:
     assert {"date", "commit", "cores", "python", "versions", "tracing", "seconds_per_case"} <= result["metadata"].keys()
 

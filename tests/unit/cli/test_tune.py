@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from modelmuxer.cli.commands import mux
+from modelmuxer.likeness import DEFAULT_THRESHOLD
 
 
 def packed(*values: float) -> str:
@@ -52,7 +53,7 @@ def test_guards_keep_near_questions_with_another_answer_out(
 
 def test_it_is_drawn_for_eyes(tmp_path: Path) -> None:
     drawn = tune(tmp_path / "pairs.jsonl")
-    assert "0.89 ◀ default" in drawn
+    assert f"{DEFAULT_THRESHOLD} ◀ default" in drawn
     assert "area under the curve 0.500" in drawn
 
 
