@@ -69,10 +69,13 @@ def put_back(folder: Path) -> None:
     node.stop_containers()
     kill_left(folder)
     _end_shims(folder)
+    groups = [Path(group) for group in _cgroups() - set(before["cgroups"])]
+    for group in groups:
+        _end_members(group)
     _unmount(folder)
     network.remove(set(before["namespaces"]))
-    for group in _cgroups() - set(before["cgroups"]):
-        _remove_cgroup(Path(group))
+    for group in groups:
+        _remove_cgroup(group)
     for name, value in before["settings"].items():
         subprocess.run(["sysctl", "-qw", f"{name}={value}"], check=False, stdout=subprocess.DEVNULL)
     shutil.rmtree(folder)
@@ -120,6 +123,14 @@ def _end_shims(folder: Path) -> None:
         if words[0].endswith(b"containerd-shim-runc-v2") and any(str(folder).encode() in word for word in words):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(command_line.parent.name), signal.SIGKILL)
+
+
+def _end_members(group: Path) -> None:
+    """Ends what runs in a group: containers outlive a runtime that was killed."""
+    for members in group.rglob("cgroup.procs"):
+        with contextlib.suppress(OSError):
+            for member in members.read_text().split():
+                os.kill(int(member), signal.SIGKILL)
 
 
 def _cgroups() -> set[str]:

@@ -4,7 +4,7 @@ import base64
 from pathlib import Path
 
 from tests.cluster import network, programs
-from tests.cluster.api import Api, Object
+from tests.cluster.api import Api, Object, until
 from tests.cluster.certificates import Authority
 from tests.cluster.cluster import Cluster
 from tests.cluster.control_plane import until_up
@@ -44,6 +44,7 @@ def stop(cluster: Cluster) -> None:
     cluster.api.kubectl("delete", "-f", str(programs.keda("crds")), "--wait=false", "--ignore-not-found")
     cluster.processes.stop(*_PROGRAMS)
     cluster.api.delete(f"/api/v1/namespaces/{NAMESPACE}")
+    until("KEDA's kinds gone", lambda: not cluster.api.answers("/apis/keda.sh/v1alpha1"))
 
 
 def served_from_outside(

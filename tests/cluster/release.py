@@ -27,6 +27,7 @@ SERVICES = ("router", "provider-proxy", "cache", ACCOUNTING, "scaler")
 _VALUES = Path(__file__).with_name("values.yaml")
 _OWNER = 65532  # as whom the chart's pods run
 _METRICS_OFFSET = 1_000
+_A_NAMESPACES_OWN = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
 _PORTS = {"router": 50051, "provider-proxy": 50052, "cache": 50053, ACCOUNTING: 50054, "scaler": 50055}
 
 
@@ -146,17 +147,16 @@ class Release:
         name = pod["status"]["containerStatuses"][0]["containerID"].rpartition("/")[2]
         return self._cluster.node.process_of(name)
 
-    def leftovers(self) -> list[str]:
-        """Every object in the cluster that bears the release's label, or its name, by "kind/name"."""
-        left = []
-        for namespaced in ("true", "false"):
-            listed = ("api-resources", "--verbs=list", f"--namespaced={namespaced}", "-o", "name")
-            kinds = [kind for kind in self.api.kubectl(*listed).split() if not kind.startswith("events")]
-            place = ("--namespace", NAMESPACE) if namespaced == "true" else ()
-            label = f"app.kubernetes.io/instance={NAME}"
-            left += self._names("get", ",".join(kinds), "-l", label, *place)
-        left += self._names("get", "secrets", "-l", f"owner=helm,name={NAME}", "--namespace", NAMESPACE)
-        return left
+    def leftovers(self) -> set[str]:
+        """What is in the release's namespace but its own, and what bears the label elsewhere, by "kind/name"."""
+        here = self._names("get", ",".join(self._kinds(namespaced=True)), "--namespace", NAMESPACE)
+        label = f"app.kubernetes.io/instance={NAME}"
+        elsewhere = self._names("get", ",".join(self._kinds(namespaced=False)), "--selector", label)
+        return {*here, *elsewhere} - _A_NAMESPACES_OWN
+
+    def _kinds(self, *, namespaced: bool) -> list[str]:
+        listed = ("api-resources", "--verbs=list", f"--namespaced={str(namespaced).lower()}", "--output=name")
+        return [kind for kind in self.api.kubectl(*listed).split() if not kind.startswith("events")]
 
     def _names(self, *arguments: str) -> list[str]:
         return self.api.kubectl(*arguments, "-o", "name", "--ignore-not-found").split()

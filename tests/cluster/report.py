@@ -13,10 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 
-class StepFailed(Exception):
-    """What was promised and did not come true."""
-
-
 @dataclass(kw_only=True)
 class Step:
     """One thing that was done."""

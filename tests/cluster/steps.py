@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -9,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from tests.cluster import keda, metrics_server, release
-from tests.cluster.api import ApiError, Object, until
+from tests.cluster.api import ApiError, NotInTime, Object, until
 from tests.cluster.cluster import Cluster
 from tests.cluster.load import STEADY, Load, Tally
 from tests.cluster.release import ACCOUNTING, NAMESPACE, SERVICES, Release
 from tests.cluster.report import Report, Step
 from tests.cluster.scaling import Scaling
 
-WORKER_BEES = sum(crowd.callers for crowd in STEADY)
+CALLERS = sum(crowd.callers for crowd in STEADY)
 # What an HPA's percentages are of: enough that it has something to count, little enough that the node has room.
 CPU = ("defaults.resources.requests.cpu=150m", "services.router.autoscaling.maxReplicas=3")
 AT_THE_KILL_S = 0.1  # a call may be sent to a dead peer for as long as nobody has heard of its death
@@ -42,7 +43,7 @@ def _with_keda(cluster: Cluster, mesh: Release, report: Report, only: list[str])
     life = _Life(cluster, mesh, report, only)
     life.calls()
     with Load(release.FULL, NAMESPACE, mesh.key, cluster.folder, STEADY) as load:
-        load.wait_for(WORKER_BEES)
+        life.faces(load)
         life.rolls(load)
         life.kills(load)
         life.scales(load)
@@ -66,7 +67,7 @@ def _with_plain_autoscalers(cluster: Cluster, mesh: Release, report: Report) -> 
         scaling = Scaling(cluster, mesh, report)
         scaling.sees_every_metric()
         with Load(release.FULL, NAMESPACE, mesh.key, cluster.folder, STEADY) as load:
-            load.wait_for(WORKER_BEES)
+            load.wait_for(CALLERS)
             life = _Life(cluster, mesh, report, [])
             scaling.by_streams(lambda name: life.under(load, name), "an HPA by the scaler's metric")
         with report.step("upgrade to HPAs on CPU and memory alone"):
@@ -90,6 +91,12 @@ class _Life:
             with self._report.step("helm test: a call through each face from a pod") as step:
                 said = self._mesh.test()
                 step.expect("Phase:          Succeeded" in said, said)
+
+    def faces(self, load: Load) -> None:
+        """Waits for answers through every face."""
+        with self.under(load, "calls and streams through both faces") as step:
+            until("an answer of each kind", lambda: len(_kinds(load)) == len(STEADY), 60.0)
+            step.note(", ".join(sorted({face for face, _ in _kinds(load)})))
 
     def rolls(self, load: Load) -> None:
         """Replaces all pods of each service, one service after the other."""
@@ -140,15 +147,18 @@ class _Life:
         with self._report.step("uninstall") as step:
             self._mesh.uninstall()
             until("all pods gone", lambda: not self._mesh.pods(), 90.0)
+            claim = {f"persistentvolumeclaim/home-{release.FULL}-{ACCOUNTING}-0"}
+            with contextlib.suppress(NotInTime):
+                until("nothing left but the claim", lambda: self._mesh.leftovers() == claim, 30.0)
             left = self._mesh.leftovers()
-            claim = f"persistentvolumeclaim/home-{release.FULL}-{ACCOUNTING}-0"
-            step.expect(set(left) <= {claim}, f"left: {', '.join(left)}")
-            step.note(f"left: {'the claim of the ledger, as a StatefulSet leaves it' if claim in left else 'nothing'}")
+            step.expect(left <= claim, f"left: {', '.join(sorted(left - claim))}")
+            step.expect(left >= claim, "the ledger's claim has gone, and with it the ledger")
+            step.note("left: the ledger's claim, which a StatefulSet leaves")
             until("all containers gone", lambda: not self._cluster.node.containers(), 60.0)
 
     def _kill(self, load: Load, service: str) -> None:
         with self._report.step(f"kill a {service}") as step:
-            load.wait_for(WORKER_BEES)
+            load.wait_for(CALLERS)
             began = time.monotonic()
             pod = self._mesh.ready(service)[0]
             restarts = _restarts(pod)
@@ -163,7 +173,7 @@ class _Life:
             until(f"{release.name(pod)} back", back, 90.0)
             step.note(f"serves again after {time.monotonic() - killed:.1f} s")
             step.seconds = time.monotonic() - began
-            load.until_ended(time.monotonic(), WORKER_BEES)
+            load.until_ended(time.monotonic(), CALLERS)
             tally = _count(step, load.during(began))
             late = [call for call in tally.failed if call.began > killed + AT_THE_KILL_S]
             step.expect(not late, f"failed though they began later: {Tally(late).errors()}")
@@ -182,12 +192,16 @@ class _Life:
             finally:
                 step.seconds = time.monotonic() - began
                 step.expect(load.running, "the callers have ended")
-                load.until_ended(time.monotonic(), WORKER_BEES)
+                load.until_ended(time.monotonic(), CALLERS)
                 tally = _count(step, load.during(began))
                 step.expect(not tally.failed, f"calls failed: {tally.errors()}")
 
     def _wanted(self, name: str) -> bool:
         return not self._only or any(word in name for word in self._only)
+
+
+def _kinds(load: Load) -> set[tuple[str, bool]]:
+    return {(call.face, call.stream) for call in load.during(0.0).calls if not call.error}
 
 
 def _count(step: Step, tally: Tally) -> Tally:
