@@ -29,6 +29,7 @@ _SUFFIX = ".journal"
 _SET_ASIDE = ".corrupt"
 _SEGMENT_BYTES = 8 << 20
 _READ_BYTES = HEADER_BYTES + MAX_PAYLOAD_BYTES  # so that every read holds a whole frame
+_FACTS = JournalRecord.DESCRIPTOR.oneofs_by_name["fact"].fields
 _BEGINNINGS = frozenset({"announced", "cache_hit"})  # refused when full; what was begun must be able to end
 
 logger = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class Journal:
         except BaseException:
             os.close(self._lock)
             raise
+        self._counters = {each.name: metrics.JOURNAL_RECORDS.labels(each.name) for each in _FACTS}
         metrics.JOURNAL_BYTES.set_function(lambda: self.bytes)
         metrics.JOURNAL_PENDING.set_function(lambda: self.waiting)
         metrics.JOURNAL_OLDEST_AGE.set_function(lambda: self.oldest_age_s)
@@ -133,7 +135,7 @@ class Journal:
         if not self.waiting:
             self._oldest_s = record.time.seconds + record.time.nanos / 1e9
         self._write(record.attempt_id, kind, frame(payload))
-        metrics.JOURNAL_RECORDS.labels(kind).inc()
+        self._counters[kind].inc()
 
     async def sync(self) -> None:
         """Returns when all that was appended survives power loss; at once where the journal does without.

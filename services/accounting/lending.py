@@ -130,7 +130,7 @@ class Lending:
     async def _recount_leases(self, account: Account) -> None:
         now_ns, longest_call_ns = self._now_ns(), self._longest_call_ns
         for lease_id in accounts.recountable(account, now_ns, longest_call_ns):
-            spent = await self._store.lease_spend(lease_id)
+            spent = await self._store.lease_spend(account.id, lease_id)
             if spent != account.leases[lease_id].used:
                 counting = partial(accounts.recount, lease_id=lease_id, spent=spent)
                 await self._step(account.id, partial(counting, now_ns=now_ns, longest_call_ns=longest_call_ns))
@@ -159,7 +159,7 @@ class Lending:
             await self._step(account.id, step)
 
     async def _lease_spend(self, account: Account, lease_id: str) -> int:
-        return await self._store.lease_spend(lease_id) if account.unit == pb.CEILING_UNIT_NANOS else 0
+        return await self._store.lease_spend(account.id, lease_id) if account.unit == pb.CEILING_UNIT_NANOS else 0
 
     async def _step(self, account_id: str, step: Callable[[Account], Account]) -> None:
         """Changes an account that exists, and raises the thresholds that it reaches by that."""

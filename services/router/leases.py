@@ -461,7 +461,7 @@ class Reservation:
         if self._overdrawn:
             return None
         times = [hold.tenure.expire_time for hold in self._holds if hold.claim.is_money and hold.claim.enforced]
-        return min(times, key=lambda time: time.ToNanoseconds(), default=None)
+        return min(times, key=lambda time: (time.seconds, time.nanos), default=None)
 
     def settle(self, attempt_id: str, nanos: int | None, tokens: int | None) -> None:
         """Ends the holds. A cost that is None is asked of the ledger, and held until it is known."""

@@ -52,7 +52,7 @@ class Tenure:
 
     def room(self, now_s: float) -> int:
         """How much may be held now."""
-        if now_s >= min(self.ends_s - EXPIRY_MARGIN_S, self.period_ends_s):
+        if now_s >= self.ends_s - EXPIRY_MARGIN_S or now_s >= self.period_ends_s:
             return 0
         self.let_go(now_s)
         return self.granted - self.used - self.held

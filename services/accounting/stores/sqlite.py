@@ -53,9 +53,8 @@ CREATE TABLE IF NOT EXISTS holds (
     attempt_id TEXT NOT NULL,
     account TEXT NOT NULL,
     held_nanos INTEGER NOT NULL,
-    PRIMARY KEY (lease_id, attempt_id, account) -- what is lent nowhere has one lease_id on every account
+    PRIMARY KEY (account, lease_id, attempt_id) -- what is lent nowhere has one lease_id on every account
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS holds_by_account ON holds (account);
 """
 _BUDGETS = f"""
 {_HOLDS}
@@ -205,6 +204,13 @@ ADD_TO_SUMS = (
     f"VALUES ({', '.join('?' * (6 + len(_AMOUNTS)))}) ON CONFLICT DO UPDATE SET "
     + ", ".join(f"{name} = {name} + excluded.{name}" for name in _AMOUNTS)
 )
+_INDEXED = {"created_ns", "user", "provider", "model", "request_id"}
+# An entry whose place in the indexes stays: they are left alone.
+UPDATE = (
+    "UPDATE entries SET "  # noqa: S608
+    + ", ".join(f"{name} = ?{at}" for at, name in enumerate(_COLUMNS, 1) if at > 1 and name not in _INDEXED)
+    + " WHERE attempt_id = ?1"
+)
 _NANOS_PER_HOUR = 3_600_000_000_000
 _PARAMETERS = 500  # of one statement
 _GROUP_COMMIT = 64
@@ -297,11 +303,12 @@ class SqliteStore:
         forget = "DELETE FROM accounts WHERE forget_ns > 0 AND forget_ns <= ?"
         return await self.write(lambda db: db.execute(forget, (now_ns,)).rowcount)
 
-    async def lease_spend(self, lease_id: str) -> int:
-        return await self.read(lambda db: _held_spend(db, "lease_id", lease_id))
+    async def lease_spend(self, account_id: str, lease_id: str) -> int:
+        return await self.read(lambda db: _held_spend(db, account_id, "lease_id = ?2", lease_id))
 
     async def account_spend(self, account_id: str, besides: Sequence[str] = ()) -> int:
-        return await self.read(lambda db: _held_spend(db, "account", account_id, besides))
+        others = "lease_id NOT IN (SELECT value FROM json_each(?2))"
+        return await self.read(lambda db: _held_spend(db, account_id, others, json.dumps(list(besides))))
 
     async def settled(self, attempt_ids: Sequence[str]) -> dict[str, int]:
         return await self.read(lambda db: _settled(db, list(attempt_ids)))
@@ -468,6 +475,7 @@ def _write(db: Connection, told: dict[str, Attempt], now_ns: int) -> None:
     """Merges what was told into what stands, and brings amounts and sums up to date."""
     standing = {line.attempt.id: line for line in _lines(db, list(told))}
     rows: list[tuple[Any, ...]] = []
+    updates: list[tuple[Any, ...]] = []
     corrections: list[tuple[Any, ...]] = []
     holds: list[tuple[str, str, str, int]] = []
     sums: defaultdict[SumsKey, Amounts] = defaultdict(Amounts)
@@ -478,7 +486,7 @@ def _write(db: Connection, told: dict[str, Attempt], now_ns: int) -> None:
         if before and merged == before.attempt:
             continue
         after = line_of(merged)
-        rows.append(row_of(after))
+        (updates if before and _place(before) == _place(after) else rows).append(row_of(after))
         if merged.context and (before is None or merged.context != before.attempt.context):
             holds += [
                 (hold.lease_id, attempt.id, hold.account, hold.held_nanos) for hold in lines.holds(merged.context)
@@ -493,12 +501,19 @@ def _write(db: Connection, told: dict[str, Attempt], now_ns: int) -> None:
         if before is None or before.state != after.state:
             states[after.state] += 1
     db.executemany(UPSERT, rows)
+    db.executemany(UPDATE, updates)
     db.executemany("INSERT OR IGNORE INTO holds VALUES (?, ?, ?, ?)", holds)
     db.executemany("INSERT INTO corrections VALUES (?, ?, ?, ?, ?)", corrections)
     db.executemany(ADD_TO_SUMS, ((*account, *amounts) for account, amounts in sums.items() if any(amounts)))
     for state, count in states.items():
         name = EntryState.Name(state).removeprefix("ENTRY_STATE_").lower()
         metrics.LEDGER_ENTRIES.labels(name).inc(count)
+
+
+def _place(line: Line) -> tuple[Any, ...]:
+    """What the indexes of entries have of a line, but for its state."""
+    place = line.attempt.place
+    return line.created_ns, line.user, place.provider, place.model, line.request_id
 
 
 def _lines(db: Connection, ids: list[str]) -> Iterator[Line]:
@@ -774,13 +789,12 @@ def _accounts(db: Connection, ceilings: Sequence[str] | None) -> list[Account]:
     return [Account.from_document(json.loads(document)) for (document,) in rows]
 
 
-def _held_spend(db: Connection, column: str, value: str, besides: Sequence[str] = ()) -> int:
+def _held_spend(db: Connection, account_id: str, which: str, value: str) -> int:
     select = (
         f"SELECT SUM(CASE state WHEN {ENTRY_STATE_PENDING} THEN held_nanos ELSE cost_nanos END) "  # noqa: S608
-        f"FROM holds JOIN entries USING (attempt_id) WHERE holds.{column} = ?1 "
-        "AND lease_id NOT IN (SELECT value FROM json_each(?2))"
+        f"FROM holds JOIN entries USING (attempt_id) WHERE account = ?1 AND {which}"
     )
-    (spent,) = db.execute(select, (value, json.dumps(list(besides)))).fetchone()
+    (spent,) = db.execute(select, (account_id, value)).fetchone()
     return spent or 0
 
 

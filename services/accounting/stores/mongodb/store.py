@@ -153,7 +153,7 @@ class MongoStore:
         return await self._accounts.forget(now_ns)
 
     @translated
-    async def lease_spend(self, lease_id: str) -> int:
+    async def lease_spend(self, account_id: str, lease_id: str) -> int:
         return await self._entries.held_spend("lease_id", lease_id)
 
     @translated
