@@ -235,6 +235,22 @@ class Money(Lending):
         self.calls.append(Call(router.tenure, amount, router))
         return True
 
+    @rule(
+        which=st.integers(0, 2), other=st.integers(0, 2), need=amounts, part=any_one, skew=st.integers(-SKEW_S, SKEW_S)
+    )
+    def wake_late(self, which: int, other: int, need: int, part: int, skew: int) -> None:
+        """A router stands still between holding a call and sending it, until its lease has closed and another router
+        was lent what it had."""
+        self.exchange(which, need, give_back=False)
+        if other == which or not self._begin(which, part):
+            return
+        call = self.calls[-1]
+        self.pass_time(TTL_S + LONGEST_CALL_S + 1)
+        self.sweep()
+        self.exchange(other, need, give_back=False)
+        self.use(other, part)
+        self._announced(call, skew)
+
     # --- the proxy and the ledger ---
 
     @precondition(lambda self: any(call.announced_s is None for call in self.calls))
