@@ -23,7 +23,7 @@ CATALOGUE = """
 aliases:
   faq:
     targets: [openai/gpt-4o-mini]
-    cache: {semantic: {model: embed, threshold: 0.89}}
+    cache: {semantic: {model: embed, threshold: 0.8}}  # of the simulated vectors, which know no synonym
   plain: {targets: [openai/gpt-4o-mini]}
   watched:
     targets: [openai/gpt-4o-mini]
