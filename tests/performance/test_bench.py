@@ -13,14 +13,17 @@ import pytest
 
 from tests.mesh.mesh import ROOT
 
+LONGEST_S = 280  # 45 s of CPU, on a machine that may be busy with other tests
 SERVICES = {"router", "provider-proxy", "cache", "accounting", "simulator"}
+
+pytestmark = pytest.mark.timeout(LONGEST_S + 20)
 
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> Any:
     output = tmp_path_factory.mktemp("bench") / "bench.json"
     command = [sys.executable, "-m", "tests.performance", "--quick", "--output", str(output)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST_S, check=False)
     assert done.returncode == 0, done.stderr
     assert "µs of CPU per request" in done.stdout
     return json.loads(output.read_text())
@@ -91,7 +94,7 @@ def test_the_result_says_where_and_of_what_it_is(result: Any) -> None:
 def test_the_profile_spreads_each_services_cpu_over_what_it_does(tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     command = [sys.executable, "-m", "tests.performance", "profile", "--quick", "--output", str(output)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST_S, check=False)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(output.read_text())["rows"]
     assert row["errors"] == 0
