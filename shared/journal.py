@@ -99,6 +99,7 @@ class Journal:
         self._appended = asyncio.Event()
         self._written = self._synced = 0
         self._unsynced: list[int] = []
+        self._counters = {each.name: metrics.JOURNAL_RECORDS.labels(each.name) for each in _FACTS}
         self._flush: asyncio.Task[None] | None = None
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = lock(directory / "lock")
@@ -107,7 +108,6 @@ class Journal:
         except BaseException:
             os.close(self._lock)
             raise
-        self._counters = {each.name: metrics.JOURNAL_RECORDS.labels(each.name) for each in _FACTS}
         metrics.JOURNAL_BYTES.set_function(lambda: self.bytes)
         metrics.JOURNAL_PENDING.set_function(lambda: self.waiting)
         metrics.JOURNAL_OLDEST_AGE.set_function(lambda: self.oldest_age_s)

@@ -23,7 +23,7 @@ from tests.faults.checker import Told
 _TIMEOUT_S = 8.0
 _BACK_OFF_S = (0.1, 2.0)  # after the first failure in a row, and at most
 _LEFT_ALONE_S = 1.0
-_REFUSALS = 3  # of one job: calls under way may leave something over
+_REFUSALS = 4  # of one job: calls under way may leave something over
 _MODELS = (
     *("", "auto", "fast", "openai/gpt-4o-mini", "anthropic/claude-haiku-4-5", "gemini/gemini-2.5-flash"),
     *("mistral/mistral-small-latest", "openai/sim-nemesis", "anthropic/sim-nemesis", "gemini/sim-nemesis"),

@@ -17,7 +17,7 @@ TENANT = "acme"
 TAGS = ("search", "summary", "agent")
 JOB_MODEL = "openai/gpt-4o-mini"
 JOB_TOKENS = 60  # at most, of one call's answer
-_JOB_NANOS = 400_000  # about seven such calls at once, or 15 to 20 one after the other
+_JOB_NANOS = 250_000  # about four such calls at once, or ten one after the other
 _USERS = ("ada", "bob", "cleo")
 _DOLLAR = 1_000_000_000
 

@@ -45,6 +45,8 @@ class Replica:
     process: Child | None = None
     serving: asyncio.Event = field(default_factory=asyncio.Event)
     deaths: int = 0
+    killed: int = 0
+    """Of these, how many were ours."""
     _keeper: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
@@ -62,6 +64,7 @@ class Replica:
             return False
         if number == signal.SIGKILL:
             self.serving.clear()
+            self.killed += 1
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
             return True

@@ -157,6 +157,11 @@ async def run(
         await asyncio.sleep(seconds * _TAIL if faults else seconds)
         if not await fleet.at_rest(settle_s):
             result.broken.append("a process that died did not come back")
+        result.broken += [
+            f"{each.name} died {each.deaths} times, and was killed {each.killed} times"
+            for each in fleet.replicas.values()
+            if each.deaths > each.killed
+        ]
         await load.stop()
         result.calls, result.kinds, result.plain, result.told = load.ended, load.kinds, load.plain, len(load.told)
         await until(lambda: _settled(fleet), settle_s)

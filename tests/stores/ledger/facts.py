@@ -68,7 +68,7 @@ def story(rng: random.Random, attempts: int, hours: int = 3) -> list[pb.JournalR
         began_ns = MIDNIGHT_NS + rng.randrange(hours * HOUR_NS)
         user, tenant = rng.choice(("ann", "bob")), rng.choice(("acme", "umbrella"))
         lease = f"lease-{rng.randrange(4)}"
-        what = context(user, tenant, {lease: (f"budget|{tenant}", rng.randrange(1, 500))})
+        what = context(user, tenant, {f"budget|{tenant}": (lease, rng.randrange(1, 500))})
         told.append(announced(attempt_id, began_ns, what, rng.choice(("openai/m", "mistral/s"))))
         for kind in rng.sample(("outcome", "observed"), rng.randrange(3)):
             source = rng.choice(_SOURCES)
