@@ -37,7 +37,7 @@ def connect(target: str, max_message_bytes: int) -> grpc.aio.Channel:
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1_000),
-            # So are new replicas: the default looks names up no more often than every 30 s, though all it knows be gone.
+            # So are new replicas: the default looks names up every 30 s at most, though all that it knows be gone.
             ("grpc.dns_min_time_between_resolutions_ms", 1_000),
             # A peer that vanished without a word is noticed within half a minute.
             ("grpc.keepalive_time_ms", 20_000),
