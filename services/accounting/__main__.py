@@ -97,11 +97,19 @@ async def _open_mongodb(settings: AccountingSettings) -> Store:
 
 
 async def make_first_key(store: Store, settings: AccountingSettings) -> None:
-    """Gives a mesh that never had a key its first one, in a file that only its owner reads."""
-    if not await store.keys("", include_revoked=True):
+    """Gives a mesh that never had a key its first one, in a file that only its owner reads.
+
+    Another key that its owner has put there since is taken in too, unless it was revoked: a release that is installed
+    anew finds its ledger again, and has another key.
+    """
+    known = await store.keys("", include_revoked=True)
+    if not known:
         secret = keys.first_secret(settings.key_path)
         if not await store.add_key(keys.first_key(secret, time.time_ns()), "first start", first=True):
             log.warning("another process made the first key; the one in %s is unknown", settings.key_path)
+    elif (standing := keys.standing_secret(settings.key_path)) and not keys.is_one_of(standing, known):
+        await store.add_key(keys.first_key(standing, time.time_ns()), "key file")
+        log.info("took in the key in %s", settings.key_path)
 
 
 if __name__ == "__main__":

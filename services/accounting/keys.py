@@ -61,12 +61,22 @@ def first_key(secret: str, now_ns: int) -> StoredKey:
     return new_key(wanted, secret, now_ns)
 
 
+def standing_secret(path: Path) -> str | None:
+    """The secret in the first key's file; None where there is none."""
+    standing = path.read_text("ascii", "replace").strip() if path.exists() else ""
+    return standing if _SECRET.fullmatch(standing) else None
+
+
+def is_one_of(secret: str, known: Iterable[Key]) -> bool:
+    """Whether a secret is that of a known key, revoked or not."""
+    return any(key.prefix == secret[:_PREFIX_CHARS] for key in known)
+
+
 def first_secret(path: Path) -> str:
     """The first key's secret, kept in a file that only its owner reads. The file comes before the key: a start that is
     cut between the two finds the secret again, and so does one whose ledger was deleted."""
     if path.exists():
-        standing = path.read_text("ascii", "replace").strip()
-        if _SECRET.fullmatch(standing):
+        if standing := standing_secret(path):
             return standing
         path.unlink(missing_ok=True)
     secret = new_secret()

@@ -75,7 +75,7 @@ class Scaling:
 
             def read() -> list[str] | None:
                 seen = self._mesh.autoscaler(SERVICE).get("status", {}).get("currentMetrics") or []
-                names = [_name_of(each) for each in seen]
+                names = [_name_of(each) for each in seen if each["type"]]  # which is empty before the first look
                 return names if {"cpu", "memory", "modelmuxer-load", "modelmuxer-added-time"} <= set(names) else None
 
             step.note(", ".join(until("every metric read", read, 90.0)))
@@ -101,10 +101,12 @@ class Scaling:
             pod = self._mesh.until_settled(SERVICE, LEAST)[0]
             process = self._mesh.process_of(pod)
             until("calls at the replica", lambda: _rises(pod), 20.0)
+            before = _announced(pod)
             began = time.monotonic()
             os.kill(process, signal.SIGUSR1)
-            left = _last_rise(pod, began, 3.0) - began
-            step.note(f"traffic had left after {left:.2f} s")
+            came, last = _calls_after(pod, before, began, 3.0)
+            left = last - began
+            step.note(f"traffic had left after {left:.2f} s ({came:.0f} calls)")
             step.expect(left <= LEAVES_WITHIN_S, f"calls came for {left:.2f} s")
             until("one more wanted", lambda: self._mesh.wanted(SERVICE) == LEAST + 1, 60.0)
             step.note(f"one more wanted after {time.monotonic() - began:.1f} s")
@@ -187,14 +189,14 @@ def _rises(pod: Object) -> bool:
     return _announced(pod) > before
 
 
-def _last_rise(pod: Object, began: float, seconds: float) -> float:
-    """When a replica was last given a call, within so many seconds."""
-    last, count = began, _announced(pod)
-    while (now := time.monotonic()) < began + seconds:
+def _calls_after(pod: Object, before: float, began: float, seconds: float) -> tuple[float, float]:
+    """How many calls a replica was given within so many seconds, and when it was seen to have got the last one."""
+    count, last = before, began
+    while time.monotonic() < began + seconds:
         if (new := _announced(pod)) > count:
-            last, count = now, new
+            count, last = new, time.monotonic()
         time.sleep(_LOOK_S)
-    return last
+    return count - before, last
 
 
 def _restarts(pod: Object) -> int:

@@ -15,7 +15,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.load import STEADY, Load, Tally
 from tests.cluster.release import ACCOUNTING, NAMESPACE, SERVICES, Release
 from tests.cluster.report import Report, Step
-from tests.cluster.scaling import Scaling
+from tests.cluster.scaling import LEAST, SERVICE, Scaling
 
 CALLERS = sum(crowd.callers for crowd in STEADY)
 # What an HPA's percentages are of: enough that it has something to count, little enough that the node has room.
@@ -36,6 +36,8 @@ def run(cluster: Cluster, report: Report, only: list[str]) -> None:
 def _with_keda(cluster: Cluster, mesh: Release, report: Report, only: list[str]) -> None:
     with report.step("install the chart, until all are ready by their gRPC probes") as step:
         mesh.install()
+        for service in ("router", SERVICE):
+            mesh.until_settled(service, LEAST)
         step.note(_readiness(mesh))
     if not step.ok:
         step.note(_troubles(mesh))

@@ -4,14 +4,18 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from modelmuxer.accounting.v1.accounting_pb2 import SCOPE_ADMIN
 
 from services.__main__ import read_replicas
-from services.accounting.keys import first_secret
+from services.accounting.__main__ import make_first_key
+from services.accounting.keys import first_secret, new_secret, sha256
 from services.accounting.settings import AccountingSettings
+from services.accounting.stores.sqlite import SqliteStore
 from services.supervisor import StartError
 from shared.settings import MASK, SettingsError
 from tests.ports import free_port
@@ -80,3 +84,24 @@ def test_all_who_start_at_once_on_one_folder_find_the_same_first_secret(tmp_path
     with ThreadPoolExecutor(8) as threads:
         secrets = set(threads.map(start, range(8)))
     assert secrets == {(tmp_path / "key").read_text().strip()}
+
+
+async def test_a_key_that_its_owner_puts_into_the_file_is_taken_in_unless_it_was_revoked(tmp_path: Path) -> None:
+    settings = AccountingSettings.load({"MODELMUXER_HOME": str(tmp_path)})
+    store = SqliteStore(settings.ledger_path)
+    try:
+        await make_first_key(store, settings)
+        first = settings.key_path.read_text().strip()
+        other = new_secret()
+        settings.key_path.write_text(other)
+        for _ in range(2):  # every start looks
+            await make_first_key(store, settings)
+        standing = [await store.key_by_sha256(sha256(secret)) for secret in (first, other)]
+        assert [key is not None and SCOPE_ADMIN in key.scopes for key in standing] == [True, True]
+        assert standing[1] is not None
+        await store.revoke_key(standing[1].id, "test", time.time_ns())
+        await make_first_key(store, settings)
+        assert await store.key_by_sha256(sha256(other)) is None
+        assert len(await store.keys("", include_revoked=True)) == 2
+    finally:
+        await store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import Self
@@ -23,7 +24,14 @@ _OPTIONS = (
 _BALANCED = (
     (
         "grpc.service_config",
-        '{"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": "readiness"}}',
+        json.dumps(
+            {
+                "loadBalancingConfig": [{"round_robin": {}}],
+                "healthCheckConfig": {"serviceName": "readiness"},
+                # One that drains says so before others, new to us, have been looked up: that moment fails no call.
+                "methodConfig": [{"name": [{}], "waitForReady": True}],
+            }
+        ),
     ),
     # Replicas come and go: the default looks them up no more often than every 30 s, though all that it knows be gone.
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
@@ -46,9 +54,9 @@ class Client:
         """``credentials`` switch TLS on; ``timeout_s`` is the deadline of each call.
 
         ``balanced`` spreads calls over all replicas that the address names (a headless Service) and that are ready;
-        without it one connection is kept, to whatever answers at the address. ``tunnel`` balances too, and carries all
-        calls in one stream to each replica of the router: worth it from hundreds of calls a second. A router without
-        tunnels is called plainly.
+        while none is, calls wait, until their deadline. Without it one connection is kept, to whatever answers.
+        ``tunnel`` balances too, and carries all calls in one stream to each replica of the router: worth it from
+        hundreds of calls a second. A router without tunnels is called plainly.
         """
         self._metadata = (("authorization", f"Bearer {api_key}"),)
         self._timeout_s = timeout_s
