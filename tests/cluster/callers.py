@@ -26,6 +26,7 @@ from modelmuxer.client import CallError, Client
 KEY = "MODELMUXER_API_KEY"
 CONNECT_RETRIES = 20
 CONNECT_PAUSE_S = 0.1
+FAILED_PAUSE_S = 0.2
 TIMEOUT_S = 60.0
 
 
@@ -165,7 +166,7 @@ async def _run(release: str, namespace: str, crowds: list[Crowd]) -> None:
                 made.error = f"{type(error).__name__}: {error}"
             made.ended = time.monotonic()
             print(json.dumps(dataclasses.asdict(made)), flush=True)
-            await _pause(stopping, crowd.pause_s)
+            await _pause(stopping, max(crowd.pause_s, FAILED_PAUSE_S if made.error else 0.0))
         await mine.close()
 
     await asyncio.gather(*(call(crowd, number) for crowd in crowds for number in range(crowd.callers)))

@@ -110,11 +110,10 @@ class Scaling:
             step.expect(left <= LEAVES_WITHIN_S, f"calls came for {left:.2f} s")
             until("one more wanted", lambda: self._mesh.wanted(SERVICE) == LEAST + 1, 60.0)
             step.note(f"one more wanted after {time.monotonic() - began:.1f} s")
-            until("one more ready", lambda: len(self._mesh.ready(SERVICE)) == LEAST, 60.0)
+            until("one more ready", lambda: len(self._others_ready(pod)) == LEAST, 60.0)
             step.note(f"ready after {time.monotonic() - began:.1f} s")
-            same = next(each for each in self._mesh.pods(SERVICE) if release.uid(each) == release.uid(pod))
-            step.expect(not release.is_ready(same), "the replica set aside is ready for Kubernetes")
-            step.expect(_restarts(same) == _restarts(pod), "the replica set aside was restarted")
+            until("not ready for Kubernetes either", lambda: not release.is_ready(self._again(pod)), 20.0)
+            step.expect(_restarts(self._again(pod)) == _restarts(pod), "the replica set aside was restarted")
         with under("take it back") as step:
             began = time.monotonic()
             shell = ("sh", "-c", "kill -USR2 1")
@@ -123,6 +122,13 @@ class Scaling:
             step.note(f"calls again after {time.monotonic() - began:.1f} s")
             until(f"{LEAST} wanted", lambda: self._mesh.wanted(SERVICE) == LEAST, 90.0)
             self._mesh.until_settled(SERVICE, LEAST, 120.0)
+
+    def _others_ready(self, pod: Object) -> list[Object]:
+        return [each for each in self._mesh.ready(SERVICE) if release.uid(each) != release.uid(pod)]
+
+    def _again(self, pod: Object) -> Object:
+        """The same pod as it is now."""
+        return next(each for each in self._mesh.pods(SERVICE) if release.uid(each) == release.uid(pod))
 
 
 def _name_of(metric: Object) -> str:

@@ -19,7 +19,10 @@ from tests.cluster.scaling import LEAST, SERVICE, Scaling
 
 CALLERS = sum(crowd.callers for crowd in STEADY)
 # What an HPA's percentages are of: enough that it has something to count, little enough that the node has room.
-CPU = ("defaults.resources.requests.cpu=150m", "services.router.autoscaling.maxReplicas=3")
+REQUESTS = (
+    *("defaults.resources.requests.cpu=150m", "defaults.resources.requests.memory=256Mi"),
+    "services.router.autoscaling.maxReplicas=3",
+)
 AT_THE_KILL_S = 0.1  # a call may be sent to a dead peer for as long as nobody has heard of its death
 
 
@@ -62,7 +65,7 @@ def _with_plain_autoscalers(cluster: Cluster, mesh: Release, report: Report) -> 
     with ExitStack() as stack:
         with report.step("install where there is no KEDA, with a metrics server") as step:
             stack.enter_context(metrics_server.serving(cluster))
-            mesh.install("autoscaling.externalMetrics.enabled=true", *CPU)
+            mesh.install("autoscaling.externalMetrics.enabled=true", *REQUESTS)
             step.expect("ScaledObject" not in mesh.manifest(), "the chart has made ScaledObjects")
         if not step.ok:
             return
