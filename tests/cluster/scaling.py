@@ -92,7 +92,7 @@ class Scaling:
                 until("more ready", lambda: len(self._mesh.ready(SERVICE)) > LEAST, 90.0)
             failed = load.during(began).failed
             step.expect(not failed, f"calls failed: {load.during(began).errors()}")
-        with self._report.step(f"and down to {LEAST}"):
+        with self._report.step(f"an HPA scales {SERVICE} down to {LEAST}"):
             self._mesh.until_settled(SERVICE, LEAST, 180.0)
 
     def set_aside(self, under: Under) -> None:
