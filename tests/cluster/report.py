@@ -62,6 +62,9 @@ class Report:
         step, began = Step(name=name), time.monotonic()
         try:
             yield step
+        except KeyboardInterrupt:
+            step.problems.append("interrupted")
+            raise
         except Exception as error:
             step.problems.append(f"{type(error).__name__}: {error}")
         finally:
