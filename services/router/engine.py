@@ -326,7 +326,10 @@ class Engine:
         """What the cache has, for a request that shares nothing. If it has none, it knows when the answer began."""
         if walk.plan.store and not walk.chat.cache.only_if_cached:
             request.offer.CopyFrom(self._flights.offer_alone())
-        found = await self._cache.look_up(request) or LookupResponse()
+        found = await self._cache.look_up(request)
+        if found is None:  # without a word from the cache the offer may have been taken all the same
+            walk.flight = request.offer.flight
+            return LookupResponse()
         walk.flight = found.flight
         return found
 
