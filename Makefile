@@ -22,7 +22,7 @@ up: $(READY) ## set up and serve the whole mesh on this machine (ARGS="--simulat
 	@exec $(BIN)/python -m services $(ARGS)
 
 test: $(READY) tools ## set up and run all tests (ARGS="tests/unit -k settings")
-	@$(BIN)/pytest -n auto --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY) ## style, types, contracts, stubs
 	$(BIN)/ruff check

@@ -13,7 +13,17 @@ from modelmuxer.accounting.v1 import accounting_pb2 as pb
 
 from services.accounting import accounts
 from services.accounting.accounts import Account, Report
-from tests.unit.lease_model import LIMIT, LONGEST_CALL_S, MONEY_BUGS, NS, RATE_BUGS, TERMS, TTL_S, Money, Rate
+from tests.unit.accounting.lease_model import (
+    LIMIT,
+    LONGEST_CALL_S,
+    MONEY_BUGS,
+    NS,
+    RATE_BUGS,
+    TERMS,
+    TTL_S,
+    Money,
+    Rate,
+)
 
 TestMoney = Money.TestCase
 TestMoney.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
