@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import re
-import tempfile
+import secrets
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ class Release:
 
     def prepare(self) -> None:
         """Makes what an administrator has ready: a namespace that takes safe pods only, and a volume for the ledger."""
-        folder = Path(tempfile.mkdtemp(prefix="ledger-", dir=self._cluster.folder))
+        folder = self._cluster.folder / f"ledger-{secrets.token_hex(4)}"  # a volume is named after it
+        folder.mkdir()
         os.chown(folder, _OWNER, _OWNER)
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         volume: Object = {
