@@ -149,12 +149,12 @@ class Store(Protocol):
     async def forget_accounts(self, now_ns: int) -> int:
         """Drops accounts whose `forget_ns` is not 0 and has passed. Returns how many."""
 
-    async def lease_spend(self, account_id: str, lease_id: str) -> int:
-        """What the ledger says was spent on a lease of an account, nano-dollars: the sum over the attempts whose
-        billing context names it in `holds`, each at its cost, or at what is held of it while it is pending."""
+    async def lease_spends(self, account_id: str, lease_ids: Sequence[str]) -> dict[str, int]:
+        """What the ledger says was spent on leases of an account, nano-dollars: of each, the sum over the attempts
+        whose billing context names it in `holds`, each at its cost, or at what is held of it while it is pending."""
 
     async def account_spend(self, account_id: str, besides: Sequence[str] = ()) -> int:
-        """The same over all attempts whose billing context names the account, on other leases than those."""
+        """The same over all attempts whose billing context names the account, on other leases than those, in one."""
 
     async def settled(self, attempt_ids: Sequence[str]) -> dict[str, int]:
         """Of these attempts, those that have ended (are in the ledger and not pending), with their cost."""

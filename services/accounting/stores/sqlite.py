@@ -303,12 +303,12 @@ class SqliteStore:
         forget = "DELETE FROM accounts WHERE forget_ns > 0 AND forget_ns <= ?"
         return await self.write(lambda db: db.execute(forget, (now_ns,)).rowcount)
 
-    async def lease_spend(self, account_id: str, lease_id: str) -> int:
-        return await self.read(lambda db: _held_spend(db, account_id, "lease_id = ?2", lease_id))
+    async def lease_spends(self, account_id: str, lease_ids: Sequence[str]) -> dict[str, int]:
+        found = await self.read(lambda db: _held_spends(db, account_id, "IN", lease_ids))
+        return {lease_id: found.get(lease_id, 0) for lease_id in lease_ids}
 
     async def account_spend(self, account_id: str, besides: Sequence[str] = ()) -> int:
-        others = "lease_id NOT IN (SELECT value FROM json_each(?2))"
-        return await self.read(lambda db: _held_spend(db, account_id, others, json.dumps(list(besides))))
+        return sum((await self.read(lambda db: _held_spends(db, account_id, "NOT IN", besides))).values())
 
     async def settled(self, attempt_ids: Sequence[str]) -> dict[str, int]:
         return await self.read(lambda db: _settled(db, list(attempt_ids)))
@@ -789,13 +789,13 @@ def _accounts(db: Connection, ceilings: Sequence[str] | None) -> list[Account]:
     return [Account.from_document(json.loads(document)) for (document,) in rows]
 
 
-def _held_spend(db: Connection, account_id: str, which: str, value: str) -> int:
+def _held_spends(db: Connection, account_id: str, which: str, lease_ids: Sequence[str]) -> dict[str, int]:
     select = (
-        f"SELECT SUM(CASE state WHEN {ENTRY_STATE_PENDING} THEN held_nanos ELSE cost_nanos END) "  # noqa: S608
-        f"FROM holds JOIN entries USING (attempt_id) WHERE account = ?1 AND {which}"
+        f"SELECT lease_id, SUM(CASE state WHEN {ENTRY_STATE_PENDING} THEN held_nanos ELSE cost_nanos END) "  # noqa: S608
+        f"FROM holds JOIN entries USING (attempt_id) WHERE account = ?1 "
+        f"AND lease_id {which} (SELECT value FROM json_each(?2)) GROUP BY lease_id"
     )
-    (spent,) = db.execute(select, (account_id, value)).fetchone()
-    return spent or 0
+    return dict(db.execute(select, (account_id, json.dumps(list(lease_ids)))).fetchall())
 
 
 def _settled(db: Connection, attempt_ids: list[str]) -> dict[str, int]:

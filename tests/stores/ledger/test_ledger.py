@@ -182,10 +182,12 @@ async def test_what_was_spent_on_a_lease_and_an_account_is_what_its_attempts_cos
     one = context(holds={"budget|acme": ("lease-1", 500), "run|acme": ("run-1", 300)})
     two = context(holds={"budget|acme": ("lease-2", 70)})
     await store.record([announced("a", billing_context=one), announced("b", billing_context=two)], 5)
-    assert await store.lease_spend("budget|acme", "lease-1") == 500
+    assert await store.lease_spends("budget|acme", ["lease-1"]) == {"lease-1": 500}
     await store.record([outcome("a")], 5)
-    leases = {"lease-1": "budget|acme", "run-1": "run|acme", "lease-2": "budget|acme", "none": "budget|acme"}
-    assert [await store.lease_spend(account, lease) for lease, account in leases.items()] == [120, 120, 70, 0]
+    spends = await store.lease_spends("budget|acme", ["lease-1", "lease-2", "none"])
+    assert spends == {"lease-1": 120, "lease-2": 70, "none": 0}
+    assert await store.lease_spends("run|acme", ["run-1"]) == {"run-1": 120}
+    assert await store.lease_spends("run|acme", []) == {}
     assert [await store.account_spend(each) for each in ("budget|acme", "run|acme", "none")] == [190, 120, 0]
     assert await store.settled(["a", "b", "c"]) == {"a": 120}
 

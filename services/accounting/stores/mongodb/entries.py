@@ -157,19 +157,22 @@ class Entries:
                 auditor.sum(key, amounts)
         auditor.counts["rejected"] = await self._rejected.count_documents({})
 
-    async def held_spend(self, field: str, value: str, besides: Sequence[str] = ()) -> int:
-        """What was spent on a lease or an account, named by a field of holds, but on none of those leases."""
+    async def held_spends(
+        self, field: str, value: object, account_id: str, besides: Sequence[str] = ()
+    ) -> dict[str, int]:
+        """What was spent on leases of an account, found by a field of holds that has an index; on none of `besides`."""
         held = {f"holds.{field}": value}
         spent = {"$cond": [{"$eq": ["$state", ENTRY_STATE_PENDING]}, "$holds.held_nanos", "$cost_nanos"]}
+        wanted = [held, {"holds.account": account_id}, {"holds.lease_id": {"$nin": list(besides)}}]
         pipeline: list[Mapping[str, Any]] = [
             {"$match": held},
             {"$project": {"state": 1, "cost_nanos": 1, "holds": 1}},
             {"$unwind": "$holds"},
-            {"$match": {"holds.lease_id": {"$nin": list(besides)}, **held}},
-            {"$group": {"_id": None, "spent": {"$sum": spent}}},
+            {"$match": {"$and": wanted}},
+            {"$group": {"_id": "$holds.lease_id", "spent": {"$sum": spent}}},
         ]
         found = await (await self._reports.aggregate(pipeline)).to_list()
-        return int(found[0]["spent"]) if found else 0
+        return {each["_id"]: int(each["spent"]) for each in found}
 
     async def settled(self, attempt_ids: Sequence[str]) -> dict[str, int]:
         """Attempts that have ended, with their cost."""

@@ -153,12 +153,13 @@ class MongoStore:
         return await self._accounts.forget(now_ns)
 
     @translated
-    async def lease_spend(self, account_id: str, lease_id: str) -> int:
-        return await self._entries.held_spend("lease_id", lease_id)
+    async def lease_spends(self, account_id: str, lease_ids: Sequence[str]) -> dict[str, int]:
+        found = await self._entries.held_spends("lease_id", {"$in": list(lease_ids)}, account_id)
+        return {lease_id: found.get(lease_id, 0) for lease_id in lease_ids}
 
     @translated
     async def account_spend(self, account_id: str, besides: Sequence[str] = ()) -> int:
-        return await self._entries.held_spend("account", account_id, besides)
+        return sum((await self._entries.held_spends("account", account_id, account_id, besides)).values())
 
     @translated
     async def settled(self, attempt_ids: Sequence[str]) -> dict[str, int]:
