@@ -28,7 +28,7 @@ _MAX_MESSAGE = 1 << 20
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def die_with(parent: int) -> None:
+def _die_with(parent: int) -> None:
     """Asks Linux to end this process when its parent dies, so that a killed supervisor leaves no port taken."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before we asked; in a container it may well be process 1
@@ -93,17 +93,22 @@ class ForkServer:
         protocol = asyncio.StreamReaderProtocol(stdout)
         await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(reading, "rb", 0))
         child = Child(stdout)
-        self._unborn.append(child)
         try:
             message = json.dumps({"argv": [module, *arguments], "environ": dict(environ)}).encode()
             socket.send_fds(control, [message], [writing] if stderr is None else [writing, stderr])
         finally:
             os.close(writing)
+        self._unborn.append(child)
         await child.born
         return child
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Ends the server, and by that whatever it still has running."""
+        self._hang_up()
+        if self._server is not None:
+            await self._server.wait()
+
+    def _hang_up(self) -> None:
         if self._control is not None:
             asyncio.get_running_loop().remove_reader(self._control)
             self._control.close()
@@ -141,13 +146,15 @@ class ForkServer:
         else:
             child = self._children[said["pid"]] = self._unborn.popleft()
             child.pid = said["pid"]
-            child.born.set_result(None)
+            if not child.born.done():  # else whoever started it has given up
+                child.born.set_result(None)
 
     def _lost(self) -> None:
         """The server is dead, and what it forked is being ended by the system."""
-        self.close()
+        self._hang_up()
         for child in self._unborn:
-            child.born.set_exception(ChildProcessError("the fork server ended; it says why above"))
+            if not child.born.done():
+                child.born.set_exception(ChildProcessError("the fork server ended; it says why above"))
         for child in self._children.values():
             child.ended(-signal.SIGTERM)
         self._unborn.clear()
@@ -176,7 +183,7 @@ def serve(control: socket.socket, modules: list[str]) -> None:
             gc.freeze()  # what is imported is never garbage, and a collector that looks at it would copy its pages
             server, pid = os.getpid(), os.fork()
             if pid == 0:
-                die_with(server)
+                _die_with(server)
                 control.close()
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -221,7 +228,7 @@ def _become(argv: list[str], environ: dict[str, str], descriptors: list[int]) ->
 
 def main() -> None:
     """`python -m services.fork_server <descriptor> <supervisor's process> <module>…`"""
-    die_with(int(sys.argv[2]))
+    _die_with(int(sys.argv[2]))
     setproctitle.getproctitle()  # it has to see the environment as it was at the start
     with socket.socket(fileno=int(sys.argv[1])) as control:
         serve(control, sys.argv[3:])

@@ -94,7 +94,7 @@ class Supervisor:
                 self.kill(program.name)
                 self._say(f"{program.name} did not drain within {_STOP_TIMEOUT_S:.0f} s and was killed")
         if self._fork_server is not None:
-            self._fork_server.close()
+            await self._fork_server.close()
 
     def kill(self, name: str | None = None) -> None:
         """Kills one program, or all, at once."""

@@ -49,9 +49,8 @@ class Shipper:
         while True:
             await self._journal.appended()
             if self._journal.waiting < self._batch_records:
-                await asyncio.sleep(
-                    self._linger_s
-                )  # a fuller batch costs less, most if it has both ends of its attempts
+                # A fuller batch costs accounting less, most if it has both ends of its attempts.
+                await asyncio.sleep(self._linger_s)
             await self._ship()
 
     async def drain(self, timeout_s: float) -> bool:

@@ -13,7 +13,7 @@ from modelmuxer.accounting.v1 import accounting_pb2 as pb
 from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceServicer, AdminServiceServicer
 from modelmuxer.chat.v1.chat_pb2 import ChatResponse
 
-from services.accounting import accounts, keys
+from services.accounting import accounts, keys, ledger
 from services.accounting.access import Access
 from services.accounting.audit import Auditor
 from services.accounting.claims import Claims
@@ -347,7 +347,7 @@ def _late_accounts(records: Iterable[pb.JournalRecord], before_ns: int) -> set[s
         billing, late = getattr(record, kind).billing_context, record.time.seconds < before_s
         if late or _UNLENT in billing:
             with suppress(DecodeError):
-                holds = pb.BillingContext.FromString(billing).holds
+                holds = ledger.context_of(billing).holds
                 found.update(hold.account for hold in holds if late or hold.lease_id == UNLENT)
     return found
 

@@ -658,7 +658,7 @@ class Process:
 
     async def close(self) -> None:
         await self.end(signal.SIGTERM)
-        self._fork_server.close()
+        await self._fork_server.close()
 
 
 @pytest.fixture

@@ -397,6 +397,15 @@ async def test_a_hung_cache_is_a_miss_that_soon_costs_nothing(tmp_path: Path) ->
         assert town.cache.look_ups <= 7
 
 
+async def test_a_lone_answers_flight_is_closed_though_its_look_up_came_late(tmp_path: Path) -> None:
+    async with neighbourhood(tmp_path, CACHE_LOOKUP_TIMEOUT_S="0.02") as town:
+        town.cache.delay_s = 0.2
+        await ask(town, chat(cache=CacheControl(no_cache=True)))
+        await until(lambda: bool(town.cache.opens))
+        (opened,) = town.cache.opens
+        assert opened.flight, "the cache may have taken the offer, though its word came too late"
+
+
 async def test_a_dead_cache_is_a_miss(town: Neighbourhood) -> None:
     await town.stop("cache")
     assert (await ask(town, chat())).completed.cache.status == CacheInfo.STATUS_MISS

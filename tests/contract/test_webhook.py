@@ -99,7 +99,7 @@ async def accounting(home: Path, url: str) -> AsyncIterator[tuple[Replica, Accou
     finally:
         await client.close()
         await replica.stop()
-        forks.close()
+        await forks.close()
 
 
 async def spend(client: Accounting, budget: pb.Budget, nanos: int) -> None:

@@ -312,7 +312,7 @@ class Fleet:
             await truth.stop()
         if self.store_server is not None:
             await self.store_server.stop()
-        self._fork_server.close()
+        await self._fork_server.close()
 
 
 def _environ(home: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,6 +153,14 @@ def until(condition: Callable[[], T | None], timeout_s: float = 15.0) -> T:
         assert time.monotonic() < deadline, f"did not come true within {timeout_s} s"
         time.sleep(0.02)
     return value
+
+
+async def eventually(condition: Callable[[], Awaitable[object]], timeout_s: float = 30.0) -> None:
+    """Polls, letting the event loop run, until an async condition holds."""
+    deadline = time.monotonic() + timeout_s
+    while not await condition():
+        assert time.monotonic() < deadline, f"did not come true within {timeout_s} s"
+        await asyncio.sleep(0.02)
 
 
 def _get(url: str) -> str:

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from modelmuxer.accounting.v1 import accounting_pb2, accounting_pb2_grpc
 from modelmuxer.chat.v1 import chat_pb2
 from modelmuxer.client import CallError, Client, text_of
 
-from tests.mesh.mesh import Mesh
+from tests.mesh.mesh import Mesh, eventually
 
 SERVICES = ("provider-proxy", "cache", "accounting", "router")
 SLOW = "[[sim ttft=50ms tps=20 tokens=200]] slowly"
@@ -34,13 +34,6 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
 async def client(mesh: Mesh) -> AsyncIterator[Client]:
     async with Client(mesh.grpc(), api_key=mesh.key, timeout_s=30) as client:
         yield client
-
-
-async def eventually(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not await condition():
-        assert time.monotonic() < deadline, f"did not come true within {timeout_s} s"
-        await asyncio.sleep(0.02)
 
 
 async def entries(mesh: Mesh) -> dict[str, accounting_pb2.Entry]:

@@ -9,7 +9,7 @@ import signal
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from modelmuxer.chat.v1.chat_pb2 import CacheInfo, ChatEvent, Completed
 from modelmuxer.client import CallError, Client, text_of
 
 from shared.errors import Reason
-from tests.mesh.mesh import Mesh
+from tests.mesh.mesh import Mesh, eventually
 
 ROUTERS = ("router", "router-2", "router-3", "router-4")
 BOUND_S = 20.0  # silence is heard after 1 s before the first token and after 5 s in an answer; machines are busy
@@ -58,13 +58,6 @@ async def serves_hits(client: Client, prompt: str) -> bool:
         return (await client.chat(prompt)).completed.cache.status == CacheInfo.STATUS_EXACT
     except CallError:
         return False
-
-
-async def eventually(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not await condition():
-        assert time.monotonic() < deadline, f"did not come true within {timeout_s} s"
-        await asyncio.sleep(0.02)
 
 
 class Stream:
@@ -123,8 +116,8 @@ def replica(mesh: Mesh, name: str) -> psutil.Process:
 
 
 @asynccontextmanager
-async def flight(mesh: Mesh, clients: list[Client], prompt: str) -> AsyncIterator[list[Stream]]:
-    """A leader at the second router, and a follower at the first and at the third."""
+async def flight(mesh: Mesh, clients: list[Client], prompt: str, moment: str = BEFORE) -> AsyncIterator[list[Stream]]:
+    """A leader at the second router, and a follower at the first and at the third: before or after the first token."""
     shown = following(mesh)
     leader = Stream(clients[1], prompt)
     await eventually(lambda: is_upstream(mesh))
@@ -134,6 +127,9 @@ async def flight(mesh: Mesh, clients: list[Client], prompt: str) -> AsyncIterato
         return following(mesh) == shown + 2
 
     await eventually(all_aboard)
+    if moment == AFTER:
+        for follower in streams[1:]:
+            await eventually(follower.begun)
     try:
         yield streams
     finally:
@@ -167,9 +163,7 @@ async def test_a_leader_who_cancels_is_not_missed(mesh: Mesh, moment: str) -> No
     async with callers(mesh) as clients:
         before = billed(mesh)
         prompt = f"[[sim ttft=1s tps=20 tokens=30]] cancelled {moment}"
-        async with flight(mesh, clients, prompt) as (leader, near, far):
-            if moment == AFTER:
-                await eventually(far.begun)
+        async with flight(mesh, clients, prompt, moment) as (leader, near, far):
             await leader.leave()
             await asyncio.wait([near.task, far.task])
         assert near.error is None
@@ -184,10 +178,7 @@ async def test_a_leader_who_cancels_is_not_missed(mesh: Mesh, moment: str) -> No
 async def test_a_leaders_router_that_is_killed_is_replaced_or_told_of(mesh: Mesh, moment: str) -> None:
     async with callers(mesh) as clients:
         prompt = f"[[sim ttft=2s tps=20 tokens=30]] killed {moment}"
-        async with flight(mesh, clients, prompt) as (leader, near, far):
-            if moment == AFTER:
-                await eventually(near.begun)
-                await eventually(far.begun)
+        async with flight(mesh, clients, prompt, moment) as (leader, near, far):
             replica(mesh, "router-2").send_signal(signal.SIGKILL)
             await asyncio.wait([leader.task, near.task, far.task])
         assert leader.error is not None
@@ -196,11 +187,7 @@ async def test_a_leaders_router_that_is_killed_is_replaced_or_told_of(mesh: Mesh
                 assert stream.error is not None
                 assert (stream.error.reason, stream.error.code) == (Reason.FLIGHT_LOST, grpc.StatusCode.UNAVAILABLE)
         else:
-            assert near.error is None
-            assert far.error is None
-            assert near.text == far.text
-            statuses = {near.completed.cache.status, far.completed.cache.status}
-            assert statuses == {CacheInfo.STATUS_MISS, CacheInfo.STATUS_COALESCED}
+            one_leads_now(near, far)
     await eventually(lambda: nothing_upstream(mesh))
 
 
@@ -208,10 +195,7 @@ async def test_a_leaders_router_that_is_killed_is_replaced_or_told_of(mesh: Mesh
 async def test_a_cache_that_is_killed_harms_nobody_who_has_seen_nothing(mesh: Mesh, moment: str) -> None:
     async with callers(mesh) as clients:
         prompt = f"[[sim ttft=2s tps=20 tokens=30]] without cache {moment}"
-        async with flight(mesh, clients, prompt) as (leader, near, far):
-            if moment == AFTER:
-                await eventually(near.begun)
-                await eventually(far.begun)
+        async with flight(mesh, clients, prompt, moment) as (leader, near, far):
             mesh.kill("cache")
             await asyncio.wait([leader.task, near.task, far.task])
         assert leader.error is None
@@ -230,10 +214,7 @@ async def test_a_cache_that_is_killed_harms_nobody_who_has_seen_nothing(mesh: Me
 async def test_a_leaders_router_that_hangs_is_waited_for_a_bounded_time(mesh: Mesh, moment: str) -> None:
     async with callers(mesh) as clients:
         prompt = f"[[sim ttft=2s tps=20 tokens=200]] hung {moment}"
-        async with flight(mesh, clients, prompt) as (leader, near, far):
-            if moment == AFTER:
-                await eventually(near.begun)
-                await eventually(far.begun)
+        async with flight(mesh, clients, prompt, moment) as (leader, near, far):
             with hung(replica(mesh, "router-2")):
                 for stream in (near, far):
                     if moment == AFTER:
@@ -246,21 +227,14 @@ async def test_a_leaders_router_that_hangs_is_waited_for_a_bounded_time(mesh: Me
         # Its own caller may find that the proxy has given the router up meanwhile; then it is told so.
         assert leader.error is None or leader.error.code is grpc.StatusCode.UNAVAILABLE
         if moment == BEFORE:
-            assert near.error is None
-            assert far.error is None
-            assert near.text == far.text
-            statuses = {near.completed.cache.status, far.completed.cache.status}
-            assert statuses == {CacheInfo.STATUS_MISS, CacheInfo.STATUS_COALESCED}
+            one_leads_now(near, far)
 
 
 @pytest.mark.parametrize("moment", [BEFORE, AFTER])
 async def test_a_cache_that_hangs_is_waited_for_a_bounded_time(mesh: Mesh, moment: str) -> None:
     async with callers(mesh) as clients:
         prompt = f"[[sim ttft=2s tps=20 tokens=200]] hung cache {moment}"
-        async with flight(mesh, clients, prompt) as (leader, near, far):
-            if moment == AFTER:
-                await eventually(near.begun)
-                await eventually(far.begun)
+        async with flight(mesh, clients, prompt, moment) as (leader, near, far):
             with hung(mesh.processes()["cache"]):
                 late = [Stream(client, f"who comes while it hangs {moment}") for client in clients]
                 for stream in late:
@@ -276,6 +250,15 @@ async def test_a_cache_that_hangs_is_waited_for_a_bounded_time(mesh: Mesh, momen
             await asyncio.wait([leader.task, near.task, far.task])
         assert leader.error is None
         assert moment == AFTER or (near.error is far.error is None and near.text == far.text == leader.text)
+
+
+def one_leads_now(near: Stream, far: Stream) -> None:
+    """Of two followers whose leader is gone one has taken over, and both have its answer."""
+    assert near.error is None
+    assert far.error is None
+    assert near.text == far.text
+    statuses = {near.completed.cache.status, far.completed.cache.status}
+    assert statuses == {CacheInfo.STATUS_MISS, CacheInfo.STATUS_COALESCED}
 
 
 @contextmanager
