@@ -192,7 +192,7 @@ def serve(control: socket.socket, modules: list[str]) -> None:
                 _become(program["argv"], program["environ"], descriptors)
             for descriptor in descriptors:
                 os.close(descriptor)
-            control.send(json.dumps({"pid": pid}).encode())
+            _tell(control, pid=pid)
         elif modules and not ready:
             _import(modules.pop(0))
 
@@ -210,7 +210,14 @@ def _reap(control: socket.socket) -> None:
             return
         if not pid:
             return
-        control.send(json.dumps({"pid": pid, "status": os.waitstatus_to_exitcode(status)}).encode())
+        _tell(control, pid=pid, status=os.waitstatus_to_exitcode(status))
+
+
+def _tell(control: socket.socket, **said: int) -> None:
+    try:
+        control.send(json.dumps(said).encode())
+    except BrokenPipeError:  # the supervisor has hung up
+        sys.exit()
 
 
 def _become(argv: list[str], environ: dict[str, str], descriptors: list[int]) -> NoReturn:
