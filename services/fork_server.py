@@ -79,6 +79,7 @@ class ForkServer:
         self._modules = modules
         self._server: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
+        self._starting = asyncio.Lock()
         self._unborn: deque[Child] = deque()
         self._children: dict[int, Child] = {}
 
@@ -87,7 +88,8 @@ class ForkServer:
     ) -> Child:
         """Starts a module as if by `python -m`, with its standard output as a pipe. `stderr` is a descriptor for its
         standard error, if that is not to be the supervisor's."""
-        control = self._control or await self._start()
+        async with self._starting:  # one server for all that are to be started again
+            control = self._control or await self._start()
         reading, writing = os.pipe()
         stdout = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(stdout)
@@ -96,6 +98,8 @@ class ForkServer:
         try:
             message = json.dumps({"argv": [module, *arguments], "environ": dict(environ)}).encode()
             socket.send_fds(control, [message], [writing] if stderr is None else [writing, stderr])
+        except OSError as error:
+            raise ChildProcessError("the fork server has just ended") from error
         finally:
             os.close(writing)
         self._unborn.append(child)
@@ -150,15 +154,32 @@ class ForkServer:
                 child.born.set_result(None)
 
     def _lost(self) -> None:
-        """The server is dead, and what it forked is being ended by the system."""
+        """The server is dead, and what it forked is being ended by the system: each in its own time, with its ports."""
         self._hang_up()
         for child in self._unborn:
             if not child.born.done():
                 child.born.set_exception(ChildProcessError("the fork server ended; it says why above"))
         for child in self._children.values():
-            child.ended(-signal.SIGTERM)
+            _watch_end(child)
         self._unborn.clear()
         self._children.clear()
+
+
+def _watch_end(child: Child) -> None:
+    """Waits for a process that is no longer ours to reap; what it ended with nobody can tell us."""
+    loop = asyncio.get_running_loop()
+    try:
+        process = os.pidfd_open(child.pid)
+    except ProcessLookupError:
+        child.ended(-signal.SIGTERM)
+        return
+
+    def ended() -> None:
+        loop.remove_reader(process)
+        os.close(process)
+        child.ended(-signal.SIGTERM)
+
+    loop.add_reader(process, ended)
 
 
 def serve(control: socket.socket, modules: list[str]) -> None:

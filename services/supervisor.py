@@ -156,12 +156,16 @@ class Supervisor:
             self._say(f"{program.name} ended with {_ending(status)}; starting it again in {backoff_s:.1f} s")
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
+            process = await self._spawn_again(program)
+
+    async def _spawn_again(self, program: Program) -> Process:
+        """As `_spawn`, however often the fork server is killed meanwhile."""
+        while True:
             try:
-                process = await self._spawn(program)
+                return await self._spawn(program)
             except StartError as error:
-                if not self.failed.done():
-                    self.failed.set_result(str(error))
-                return
+                self._say(f"{program.name} could not be started: {error}")
+                await asyncio.sleep(_BACKOFF_FIRST_S)
 
 
 def _ending(status: int) -> str:

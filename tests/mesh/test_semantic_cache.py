@@ -183,11 +183,12 @@ async def test_two_tenants_who_ask_the_same_all_the_while_never_meet(mesh: Mesh)
 
 
 async def test_a_judge_compares_hits_with_fresh_answers_and_raises_the_line(client: Client, mesh: Mesh) -> None:
-    order(mesh, "gpt-4.1-nano", 'reply="DIFFERENT"')
+    order(mesh, "gpt-4.1-nano", 'reply="SAME"')
     await remembered(client, mesh, ask("What should I pack for a hike in Norway?", model="watched"))
     like = ask("What should I pack for a long hike in Norway?", model="watched", similarity=0.5)
     before = await client.chat(like)
     assert before.completed.cache.status == CacheInfo.STATUS_SEMANTIC
+    order(mesh, "gpt-4.1-nano", 'reply="DIFFERENT"')
     for _ in range(100):
         again = await client.chat(like)
         if again.completed.cache.status != CacheInfo.STATUS_SEMANTIC:
