@@ -28,12 +28,12 @@ from modelmuxer.accounting.v1.accounting_pb2 import (
     Standing,
 )
 
+from shared.periods import UNLENT
+
 NANOS_PER_S = 1_000_000_000
 FOLD_AFTER_NS = 2 * 3600 * NANOS_PER_S
 """How long the end of a lease is remembered, against reports that come late. What the ledger learns of it later reaches
 the account by `recount_folded`."""
-LATE_NS = FOLD_AFTER_NS // 2
-"""What the ledger is told of an attempt after so long may concern a lease that is forgotten."""
 WINDOWED = frozenset({CEILING_UNIT_REQUESTS, CEILING_UNIT_TOKENS})
 WINDOW_NS = 61 * NANOS_PER_S  # the routers' window, and what they add to it
 
@@ -101,7 +101,7 @@ class Account:
     owner: str = ""
     """The key that opened the run; empty for what is no run."""
     closed: int = 0
-    """Used by leases that are forgotten, and by attempts that had none."""
+    """Used by leases that are forgotten."""
     notified_percent: int = 0
     """The greatest threshold of which an event was raised."""
     notified_limit: int = 0
@@ -264,6 +264,22 @@ def recountable(account: Account, now_ns: int, longest_call_ns: int) -> list[str
     ]
 
 
+def unsettled(account: Account, now_ns: int, longest_call_ns: int, counted_ns: int) -> list[str]:
+    """Of those that are recountable, all of which the ledger may have learnt something since they were counted then.
+    The last call on a lease ends no later than the longest call after it has closed, and within as long again the
+    ledger is told of it, give or take the clocks; what it is told later has to be counted when it is told."""
+    return [
+        lease_id
+        for lease_id in recountable(account, now_ns, longest_call_ns)
+        if account.leases[lease_id].closed_ns + 3 * longest_call_ns >= counted_ns
+    ]
+
+
+def is_late(told_ns: int, now_ns: int, longest_call_ns: int) -> bool:
+    """Whether what the ledger is told now of then may concern leases that are `unsettled` no more."""
+    return told_ns + longest_call_ns < now_ns
+
+
 def close_by_ledger(account: Account, lease_id: str, spent: int, now_ns: int, longest_call_ns: int) -> Account:
     """Closes a lease in doubt at what the ledger says was spent on it. Nothing if it is not, or not any more."""
     if lease_id not in in_doubt(account, now_ns, longest_call_ns):
@@ -288,7 +304,11 @@ def recount(account: Account, lease_id: str, spent: int, now_ns: int, longest_ca
 def fold(account: Account, now_ns: int) -> Account:
     """Forgets leases that ended long ago, and keeps what was used of them."""
     after_ns = FOLD_AFTER_NS if account.unit == CEILING_UNIT_NANOS else WINDOW_NS
-    old = [id_ for id_, lease in account.leases.items() if lease.closing and lease.closed_ns + after_ns < now_ns]
+    old = [
+        lease_id
+        for lease_id, lease in account.leases.items()
+        if lease.closing and lease.closed_ns + after_ns < now_ns and lease_id != UNLENT
+    ]
     if not old:
         return account
     closed = account.closed + sum(account.leases[lease_id].used for lease_id in old)
@@ -297,9 +317,17 @@ def fold(account: Account, now_ns: int) -> Account:
 
 
 def recount_folded(account: Account, remembered: Sequence[str], spent: int) -> Account:
-    """Sets what leases that are forgotten have used, and attempts that were held on none, to what the ledger says was
-    spent on all but the remembered leases. Nothing if others are remembered by now."""
+    """Sets what leases that are forgotten have used to what the ledger says was spent on all but the remembered leases.
+    Nothing if others are remembered by now."""
     return replace(account, closed=spent) if sorted(remembered) == sorted(account.leases) else account
+
+
+def with_unlent(account: Account) -> Account:
+    """The account with a lease, closed for ever, on which stands what was spent without any. Until it is counted it has
+    used nothing."""
+    if UNLENT in account.leases or account.unit != CEILING_UNIT_NANOS:
+        return account
+    return _with(account, UNLENT, Lease(holder="", expires_ns=0, closing=Closing.LEDGER))
 
 
 def crossed(

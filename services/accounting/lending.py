@@ -7,7 +7,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from weakref import WeakValueDictionary
 
@@ -18,9 +19,9 @@ from services.accounting import accounts, budgets
 from services.accounting.accounts import Account, Event, ForeignRun, LeaseLost, Report, Terms, Verdict
 from services.accounting.budgets import Ceiling
 from services.accounting.policies import PolicyChanges
-from services.accounting.stores import Store
+from services.accounting.stores import Leases, Store
 from shared.errors import MeshError, Reason
-from shared.periods import account_name
+from shared.periods import UNLENT, account_name
 from shared.telemetry import metrics
 
 MAX_WAIT_S = 1.0
@@ -50,6 +51,8 @@ class Lending:
         self._longest_call_ns = int(longest_call_s * NANOS_PER_S)
         self._notify = notify
         self._now_ns = now_ns
+        self._swept_ns = 0
+        """When the last sweep began of those that did all that there was to do."""
         self._news: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
 
     async def acquire(self, request: pb.AcquireLeaseRequest) -> pb.Lease:
@@ -98,43 +101,88 @@ class Lending:
 
     async def sweep(self) -> None:
         """Closes leases in doubt, sets closed ones to what the ledger says, and forgets what is old."""
-        for account in await self._store.accounts():
-            now_ns, longest_call_ns = self._now_ns(), self._longest_call_ns
-            in_doubt = accounts.in_doubt(account, now_ns, longest_call_ns)
-            spends = await self._lease_spends(account, in_doubt)
-            for lease_id in in_doubt:
-                closing = partial(accounts.close_by_ledger, lease_id=lease_id, spent=spends.get(lease_id, 0))
-                await self._step(account.id, partial(closing, now_ns=now_ns, longest_call_ns=longest_call_ns))
-                metrics.LEASES_CLOSED_IN_DOUBT.inc()
-                log.warning("a lease was never returned; it closes at what the ledger says", extra={"lease": lease_id})
-            await self._recount_leases(account)
+        now_ns, found = self._now_ns(), await self._store.accounts()
+        in_doubt = {each.id: accounts.in_doubt(each, now_ns, self._longest_call_ns) for each in found}
+        await self._close_by_ledger({each.id: each for each in found if in_doubt[each.id]}, in_doubt)
+        unsettled = {each.id: accounts.unsettled(each, now_ns, self._longest_call_ns, self._swept_ns) for each in found}
+        await self._count(found, unsettled)
+        for account in found:
             if accounts.fold(account, now_ns) is not account:
                 await self._step(account.id, partial(accounts.fold, now_ns=now_ns))
-        await self._store.forget_accounts(self._now_ns())
+        await self._store.forget_accounts(now_ns)
+        self._swept_ns = now_ns
 
-    async def recount(self, account_ids: Iterable[str] | None = None) -> None:
-        """Brings accounts, or all of them, up to what the ledger says of leases that have closed, the forgotten ones
-        included: something that it says has changed late. May be repeated."""
-        wanted = None if account_ids is None else set(account_ids)
-        if wanted is not None and not wanted:
+    async def recount(self, holds: Iterable[tuple[str, str]]) -> None:
+        """Brings accounts up to what the ledger says of these leases, each with its account before it, the forgotten
+        ones included: something that it says has changed late. May be repeated."""
+        wanted: defaultdict[str, set[str]] = defaultdict(set)
+        for account_id, lease_id in holds:
+            wanted[account_id].add(lease_id)
+        if not wanted:
             return
-        ceilings = None if wanted is None else sorted({_ceiling_id(account_id) for account_id in wanted})
-        found = await self._store.accounts(ceilings)
-        if wanted is not None:
-            for account_id in wanted - {account.id for account in found}:
-                found += [account] if (account := await self._opened(account_id)) is not None else []
-        for account in found:
-            if account.unit == pb.CEILING_UNIT_NANOS and (wanted is None or account.id in wanted):
-                await self._recount_leases(account)
+        found = await self._store.accounts(sorted({_ceiling_id(account_id) for account_id in wanted}))
+        standing = {account.id: account for account in found if account.id in wanted}
+        for account_id, lease_ids in wanted.items():
+            account = standing.get(account_id) or await self._opened(account_id)
+            if account is None or account.unit != pb.CEILING_UNIT_NANOS:
+                continue
+            older = account
+            if UNLENT in lease_ids and UNLENT not in account.leases:
+                await self._step(account_id, accounts.with_unlent)
+                account = accounts.with_unlent(account)
+            countable = accounts.recountable(account, self._now_ns(), self._longest_call_ns)
+            await self._count([account], {account_id: lease_ids.intersection(countable)})
+            # An account of older days counts what had no lease among what is forgotten.
+            if not lease_ids <= (older if older.closed else account).leases.keys():
                 await self._recount_folded(account)
 
-    async def _recount_leases(self, account: Account) -> None:
-        now_ns, longest_call_ns = self._now_ns(), self._longest_call_ns
-        spends = await self._lease_spends(account, accounts.recountable(account, now_ns, longest_call_ns))
-        for lease_id, spent in spends.items():
-            if spent != account.leases[lease_id].used:
-                counting = partial(accounts.recount, lease_id=lease_id, spent=spent)
-                await self._step(account.id, partial(counting, now_ns=now_ns, longest_call_ns=longest_call_ns))
+    def is_late(self, told_ns: int) -> bool:
+        """Whether what the ledger is told now of then has to be recounted, since no sweep will."""
+        return accounts.is_late(told_ns, self._now_ns(), self._longest_call_ns)
+
+    async def recount_forgotten(self) -> None:
+        """Brings all accounts up to what the ledger says of leases that they have forgotten."""
+        for account in await self._store.accounts():
+            if account.unit == pb.CEILING_UNIT_NANOS:
+                await self._recount_folded(account)
+
+    async def _close_by_ledger(self, standing: Mapping[str, Account], in_doubt: Leases) -> None:
+        """Closes leases that were never returned at what the ledger says was spent on them."""
+        money = {id_: in_doubt[id_] for id_, account in standing.items() if account.unit == pb.CEILING_UNIT_NANOS}
+        spends = await self._store.lease_spends(money) if money else {}
+        for account_id in standing:
+            now_ns = self._now_ns()
+
+            def close(account: Account, account_id: str = account_id, now_ns: int = now_ns) -> Account:
+                for lease_id in in_doubt[account_id]:
+                    spent = spends.get((account_id, lease_id), 0)
+                    account = accounts.close_by_ledger(account, lease_id, spent, now_ns, self._longest_call_ns)
+                return account
+
+            await self._step(account_id, close)
+            metrics.LEASES_CLOSED_IN_DOUBT.inc(len(in_doubt[account_id]))
+            told = {"account": account_id, "leases": list(in_doubt[account_id])}
+            log.warning("leases were never returned; they close at what the ledger says", extra=told)
+
+    async def _count(self, found: Iterable[Account], leases: Leases) -> None:
+        """Sets closed leases to what the ledger says was spent on them, all of an account's in one step."""
+        asked = {account_id: lease_ids for account_id, lease_ids in leases.items() if lease_ids}
+        spends = await self._store.lease_spends(asked) if asked else {}
+        for standing in found:
+            now_ns = self._now_ns()
+            changed = {
+                lease_id: spends[standing.id, lease_id]
+                for lease_id in asked.get(standing.id, ())
+                if spends[standing.id, lease_id] != standing.leases[lease_id].used
+            }
+
+            def count(account: Account, changed: dict[str, int] = changed, now_ns: int = now_ns) -> Account:
+                for lease_id, spent in changed.items():
+                    account = accounts.recount(account, lease_id, spent, now_ns, self._longest_call_ns)
+                return account
+
+            if changed:
+                await self._step(standing.id, count)
 
     async def _opened(self, account_id: str) -> Account | None:
         """The account of that name, which nobody has borrowed from yet; None if there can be none."""
@@ -158,12 +206,6 @@ class Lending:
         if spent != account.closed:
             step = partial(accounts.recount_folded, remembered=remembered, spent=spent)
             await self._step(account.id, step)
-
-    async def _lease_spends(self, account: Account, lease_ids: list[str]) -> dict[str, int]:
-        """In one question: an account that is much borrowed from has hundreds of leases."""
-        if not lease_ids or account.unit != pb.CEILING_UNIT_NANOS:
-            return {}
-        return await self._store.lease_spends(account.id, lease_ids)
 
     async def _step(self, account_id: str, step: Callable[[Account], Account]) -> None:
         """Changes an account that exists, and raises the thresholds that it reaches by that."""

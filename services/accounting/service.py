@@ -13,7 +13,7 @@ from modelmuxer.accounting.v1 import accounting_pb2 as pb
 from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceServicer, AdminServiceServicer
 from modelmuxer.chat.v1.chat_pb2 import ChatResponse
 
-from services.accounting import accounts, keys, ledger
+from services.accounting import keys, ledger
 from services.accounting.access import Access
 from services.accounting.audit import Auditor
 from services.accounting.claims import Claims
@@ -89,8 +89,23 @@ class AccountingServicer(AccountingServiceServicer):
         now_ns = time.time_ns()
         kept = await self._store.record(request.records, now_ns)
         # Before it is acknowledged: what is sent again is counted again, and comes to the same.
-        await self._lending.recount(_late_accounts(request.records, now_ns - accounts.LATE_NS))
+        await self._lending.recount(self._late_holds(request.records))
         return pb.RecordResponse(record_ids=kept)
+
+    def _late_holds(self, records: Iterable[pb.JournalRecord]) -> set[tuple[str, str]]:
+        """Accounts and leases of attempts that were held on no lease, or whose leases may have closed by what the
+        ledger said before these records came."""
+        found: set[tuple[str, str]] = set()
+        for record in records:
+            kind = record.WhichOneof("fact")
+            if kind not in ("announced", "outcome", "observed"):
+                continue
+            billing, late = getattr(record, kind).billing_context, self._lending.is_late(record.time.ToNanoseconds())
+            if late or _UNLENT in billing:
+                with suppress(DecodeError):
+                    holds = ledger.context_of(billing).holds
+                    found.update((hold.account, hold.lease_id) for hold in holds if late or hold.lease_id == UNLENT)
+        return found
 
     async def ClaimOperation(self, request: pb.ClaimOperationRequest, context: Context) -> pb.ClaimOperationResponse:
         self._access.mesh(context)
@@ -163,7 +178,7 @@ class AccountingServicer(AccountingServiceServicer):
         known = {record.attempt_id for record in records if await self._entry(record.attempt_id)}
         await self._store.record([record for record in records if record.attempt_id in known], time.time_ns())
         entries = list(filter(None, [await self._entry(attempt_id) for attempt_id in sorted(known)]))
-        await self._lending.recount({hold.account for entry in entries for hold in entry.holds})
+        await self._lending.recount((hold.account, hold.lease_id) for entry in entries for hold in entry.holds)
         unknown = {record.attempt_id for record in records} - known
         return pb.PostCorrectionsResponse(entries=entries, unknown_attempt_ids=sorted(unknown))
 
@@ -333,23 +348,6 @@ class AdminServicer(AdminServiceServicer):
         actor = await self._access.admin(context)
         await self._book.delete(pb.Policy(id=request.id), actor)
         return pb.DeletePolicyResponse()
-
-
-def _late_accounts(records: Iterable[pb.JournalRecord], before_ns: int) -> set[str]:
-    """Accounts of attempts that were held on no lease, or whose leases may have closed by what the ledger said before
-    these records came."""
-    found: set[str] = set()
-    before_s = before_ns // 1_000_000_000
-    for record in records:
-        kind = record.WhichOneof("fact")
-        if kind not in ("announced", "outcome", "observed"):
-            continue
-        billing, late = getattr(record, kind).billing_context, record.time.seconds < before_s
-        if late or _UNLENT in billing:
-            with suppress(DecodeError):
-                holds = ledger.context_of(billing).holds
-                found.update(hold.account for hold in holds if late or hold.lease_id == UNLENT)
-    return found
 
 
 def _billed(correction: pb.Correction, actor: str, now_ns: int) -> pb.JournalRecord:

@@ -301,7 +301,7 @@ async def test_what_the_ledger_learns_long_after_a_lease_has_closed_reaches_its_
             await town.accounting.PostCorrections(pb.PostCorrectionsRequest(corrections=[correction]))
             assert (await town.standing()).spent == 25
         else:
-            late = ended("att_2", context, 50, age_s=accounts.LATE_NS / 1e9 + 60)
+            late = ended("att_2", context, 50, age_s=60)
             await town.accounting.Record(pb.RecordRequest(records=[late]))
             assert (await town.standing()).spent == 90
             await town.accounting.Record(pb.RecordRequest(records=[late]))

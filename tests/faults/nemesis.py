@@ -166,7 +166,7 @@ async def run(
         result.calls, result.kinds, result.plain, result.told = load.ended, load.kinds, load.plain, len(load.told)
         await until(lambda: _settled(fleet), settle_s)
         await _check(fleet, load, result)
-        await _check_ceilings(fleet, bounds, result, min(_LEASE_TTL_S + 2 * longest_call_s + 10, settle_s))
+        await _check_ceilings(fleet, bounds, result, _LEASE_TTL_S + 2 * longest_call_s + settle_s)
         if faults:
             result.idle += idle(result, seconds)
     return result

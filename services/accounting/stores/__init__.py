@@ -1,6 +1,6 @@
 """What accounting asks of a store. A store keeps; what is kept is the ledger's and the keys' to say."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -9,10 +9,13 @@ from modelmuxer.accounting.v1.accounting_pb2 import Entry, EntryState, JournalRe
 from services.accounting.accounts import Account
 from services.accounting.audit import Auditor
 from services.accounting.keys import StoredKey
-from services.accounting.ledger import Amounts
+from services.accounting.ledger import Amounts, Attempt
 from services.accounting.operations import Answered, Busy, Granted, Operation
 
 T = TypeVar("T")
+
+Leases = Mapping[str, Collection[str]]
+"""Ids of leases, by the account that they are of."""
 
 
 class StoreError(Exception):
@@ -88,8 +91,8 @@ class Store(Protocol):
         """Merges facts into the ledger and its sums. Returns the ids of what is kept for good: all of them; those that
         can be no facts are set aside."""
 
-    async def abandon(self, before_ns: int, now_ns: int) -> int:
-        """Estimates attempts announced before then of whose end nobody told. Returns how many."""
+    async def abandon(self, before_ns: int, now_ns: int) -> list[Attempt]:
+        """Estimates attempts announced before then of whose end nobody told. Returns them."""
 
     async def spend(self, query: SpendQuery) -> list[Spend]:
         """Sums, the dearest first."""
@@ -149,9 +152,10 @@ class Store(Protocol):
     async def forget_accounts(self, now_ns: int) -> int:
         """Drops accounts whose `forget_ns` is not 0 and has passed. Returns how many."""
 
-    async def lease_spends(self, account_id: str, lease_ids: Sequence[str]) -> dict[str, int]:
-        """What the ledger says was spent on leases of an account, nano-dollars: of each, the sum over the attempts
-        whose billing context names it in `holds`, each at its cost, or at what is held of it while it is pending."""
+    async def lease_spends(self, leases: Leases) -> dict[tuple[str, str], int]:
+        """What the ledger says was spent on leases, nano-dollars: of each, as (account, lease), the sum over the
+        attempts whose billing context names it in `holds`, each at its cost, or at what is held of it while it is
+        pending."""
 
     async def account_spend(self, account_id: str, besides: Sequence[str] = ()) -> int:
         """The same over all attempts whose billing context names the account, on other leases than those, in one."""

@@ -39,7 +39,7 @@ from services.accounting.keys import StoredKey
 from services.accounting.ledger import Amounts, Attempt, Place
 from services.accounting.lines import Line, SumsKey, added, line_of
 from services.accounting.operations import Answered, Busy, Granted, Operation
-from services.accounting.stores import Change, EntryQuery, PolicyRecord, Spend, SpendQuery, StoreError
+from services.accounting.stores import Change, EntryQuery, Leases, PolicyRecord, Spend, SpendQuery, StoreError
 from shared.lockfile import Locked, lock
 from shared.telemetry import metrics
 
@@ -241,8 +241,8 @@ class SqliteStore:
         await self.write(lambda db: _record(db, records, now_ns))
         return [record.id for record in records]
 
-    async def abandon(self, before_ns: int, now_ns: int) -> int:
-        abandoned = 0
+    async def abandon(self, before_ns: int, now_ns: int) -> list[Attempt]:
+        abandoned: list[Attempt] = []
         while found := await self.write(lambda db: _abandon(db, before_ns, now_ns)):
             abandoned += found
         return abandoned
@@ -303,12 +303,11 @@ class SqliteStore:
         forget = "DELETE FROM accounts WHERE forget_ns > 0 AND forget_ns <= ?"
         return await self.write(lambda db: db.execute(forget, (now_ns,)).rowcount)
 
-    async def lease_spends(self, account_id: str, lease_ids: Sequence[str]) -> dict[str, int]:
-        found = await self.read(lambda db: _held_spends(db, account_id, "IN", lease_ids))
-        return {lease_id: found.get(lease_id, 0) for lease_id in lease_ids}
+    async def lease_spends(self, leases: Leases) -> dict[tuple[str, str], int]:
+        return await self.read(lambda db: _lease_spends(db, leases))
 
     async def account_spend(self, account_id: str, besides: Sequence[str] = ()) -> int:
-        return sum((await self.read(lambda db: _held_spends(db, account_id, "NOT IN", besides))).values())
+        return await self.read(lambda db: _account_spend(db, account_id, besides))
 
     async def settled(self, attempt_ids: Sequence[str]) -> dict[str, int]:
         return await self.read(lambda db: _settled(db, list(attempt_ids)))
@@ -462,13 +461,13 @@ def _record(db: Connection, records: Iterable[JournalRecord], now_ns: int) -> No
     _write(db, ledger.merge_all(attempts), now_ns)
 
 
-def _abandon(db: Connection, before_ns: int, now_ns: int) -> int:
+def _abandon(db: Connection, before_ns: int, now_ns: int) -> list[Attempt]:
     rows = db.execute(
         f"{SELECT} WHERE state = {ENTRY_STATE_PENDING} AND created_ns < ? LIMIT {_SWEEP}", (before_ns,)
     ).fetchall()
     attempts = [line_of_row(row).attempt for row in rows]
     _write(db, {attempt.id: attempt._replace(abandoned=True) for attempt in attempts}, now_ns)
-    return len(rows)
+    return attempts
 
 
 def _write(db: Connection, told: dict[str, Attempt], now_ns: int) -> None:
@@ -789,13 +788,28 @@ def _accounts(db: Connection, ceilings: Sequence[str] | None) -> list[Account]:
     return [Account.from_document(json.loads(document)) for (document,) in rows]
 
 
-def _held_spends(db: Connection, account_id: str, which: str, lease_ids: Sequence[str]) -> dict[str, int]:
-    select = (
-        f"SELECT lease_id, SUM(CASE state WHEN {ENTRY_STATE_PENDING} THEN held_nanos ELSE cost_nanos END) "  # noqa: S608
-        f"FROM holds JOIN entries USING (attempt_id) WHERE account = ?1 "
-        f"AND lease_id {which} (SELECT value FROM json_each(?2)) GROUP BY lease_id"
+_SPENT = f"COALESCE(SUM(CASE state WHEN {ENTRY_STATE_PENDING} THEN held_nanos ELSE cost_nanos END), 0)"
+
+
+def _lease_spends(db: Connection, leases: Leases) -> dict[tuple[str, str], int]:
+    spends = {(account, lease_id): 0 for account, lease_ids in leases.items() for lease_id in lease_ids}
+    rows = db.execute(
+        f"SELECT account, lease_id, {_SPENT} FROM json_each(?) AS wanted "  # noqa: S608
+        "CROSS JOIN holds ON account = json_extract(wanted.value, '$[0]') "
+        "AND lease_id = json_extract(wanted.value, '$[1]') JOIN entries USING (attempt_id) GROUP BY account, lease_id",
+        (json.dumps(list(spends)),),
     )
-    return dict(db.execute(select, (account_id, json.dumps(list(lease_ids)))).fetchall())
+    for account, lease_id, spent in rows:
+        spends[account, lease_id] = spent
+    return spends
+
+
+def _account_spend(db: Connection, account_id: str, besides: Sequence[str]) -> int:
+    select = (
+        f"SELECT {_SPENT} FROM holds JOIN entries USING (attempt_id) "  # noqa: S608
+        "WHERE account = ? AND lease_id NOT IN (SELECT value FROM json_each(?))"
+    )
+    return int(db.execute(select, (account_id, json.dumps(list(besides)))).fetchone()[0])
 
 
 def _settled(db: Connection, attempt_ids: list[str]) -> dict[str, int]:

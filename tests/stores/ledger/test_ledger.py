@@ -145,10 +145,11 @@ async def test_what_was_announced_and_never_ended_becomes_an_estimate_once(clien
     await clients[0].record([announced(f"a{n}") for n in range(30)], time.time_ns())
     await clients[0].record([announced("young", time.time_ns())], time.time_ns())
     before_ns = time.time_ns() - HOUR_NS
-    await asyncio.gather(*(store.abandon(before_ns, time.time_ns()) for store in clients))
+    abandoned = await asyncio.gather(*(store.abandon(before_ns, time.time_ns()) for store in clients))
+    assert {attempt.id for found in abandoned for attempt in found} == {f"a{n}" for n in range(30)}
     states = Counter(entry.state for entry in (await all_entries(clients[0])).values())
     assert states == {pb.ENTRY_STATE_ESTIMATED: 30, pb.ENTRY_STATE_PENDING: 1}
-    assert await clients[-1].abandon(before_ns, time.time_ns()) == 0
+    assert await clients[-1].abandon(before_ns, time.time_ns()) == []
     assert (await audit(clients[0])).ok
 
 
@@ -182,12 +183,17 @@ async def test_what_was_spent_on_a_lease_and_an_account_is_what_its_attempts_cos
     one = context(holds={"budget|acme": ("lease-1", 500), "run|acme": ("run-1", 300)})
     two = context(holds={"budget|acme": ("lease-2", 70)})
     await store.record([announced("a", billing_context=one), announced("b", billing_context=two)], 5)
-    assert await store.lease_spends("budget|acme", ["lease-1"]) == {"lease-1": 500}
+    assert await store.lease_spends({"budget|acme": ["lease-1"]}) == {("budget|acme", "lease-1"): 500}
     await store.record([outcome("a")], 5)
-    spends = await store.lease_spends("budget|acme", ["lease-1", "lease-2", "none"])
-    assert spends == {"lease-1": 120, "lease-2": 70, "none": 0}
-    assert await store.lease_spends("run|acme", ["run-1"]) == {"run-1": 120}
-    assert await store.lease_spends("run|acme", []) == {}
+    spends = await store.lease_spends({"budget|acme": ["lease-1", "lease-2", "none"], "run|acme": {"run-1"}})
+    assert spends == {
+        ("budget|acme", "lease-1"): 120,
+        ("budget|acme", "lease-2"): 70,
+        ("budget|acme", "none"): 0,
+        ("run|acme", "run-1"): 120,
+    }
+    assert await store.lease_spends({"run|acme": [], "budget|acme": []}) == {}
+    assert await store.account_spend("budget|acme", besides=["lease-1", "none"]) == 70
     assert [await store.account_spend(each) for each in ("budget|acme", "run|acme", "none")] == [190, 120, 0]
     assert await store.settled(["a", "b", "c"]) == {"a": 120}
 
@@ -196,3 +202,4 @@ async def test_what_is_lent_nowhere_counts_on_every_account_that_it_names(store:
     unlent = context(holds={"budget|acme": (UNLENT, 500), "run|acme": (UNLENT, 500)})
     await store.record([announced("a", billing_context=unlent), outcome("a")], 5)
     assert [await store.account_spend(each) for each in ("budget|acme", "run|acme")] == [120, 120]
+    assert set((await store.lease_spends({"budget|acme": [UNLENT], "run|acme": [UNLENT]})).values()) == {120}

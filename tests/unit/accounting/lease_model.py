@@ -203,6 +203,7 @@ class Money(Lending):
         super().__init__()
         self.calls: list[Call] = []
         self.ledger: dict[str, int] = {}
+        self.swept_ns = 0
 
     @rule(which=st.integers(0, 2), part=any_one, share=st.integers(0, 100), told=st.booleans())
     def serve(self, which: int, part: int, share: int, told: bool) -> None:
@@ -295,10 +296,14 @@ class Money(Lending):
         for lease_id in self.in_doubt():
             self.account = self.closed(lease_id)
         longest_ns = LONGEST_CALL_S * NS
-        for lease_id in accounts.recountable(self.account, self.now_ns, longest_ns):
-            spent = self.spent(lease_id)
-            self.account = accounts.recount(self.account, lease_id, spent, self.now_ns, longest_ns)
+        for lease_id in accounts.unsettled(self.account, self.now_ns, longest_ns, self.swept_ns):
+            self._recount(lease_id)
         self.account = self.folded()
+        self.swept_ns = self.now_ns
+
+    def _recount(self, lease_id: str) -> None:
+        spent = self.spent(lease_id)
+        self.account = accounts.recount(self.account, lease_id, spent, self.now_ns, LONGEST_CALL_S * NS)
 
     # --- what is promised ---
 
@@ -326,7 +331,8 @@ class Money(Lending):
         assert self.account.spent == sum(self.ledger.values())
         assert self.account.committed == self.account.spent
         for lease_id in self.ledger:
-            self.ledger[lease_id] //= 2  # the bill comes
+            self.ledger[lease_id] //= 2  # the bill comes, and what it corrects is counted
+            self._recount(lease_id)
         late = sum(nanos for lease_id, nanos in self.ledger.items() if lease_id not in self.account.leases)
         self.account = accounts.recount_folded(self.account, list(self.account.leases), late)
         self.sweep()

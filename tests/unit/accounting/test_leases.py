@@ -13,6 +13,7 @@ from modelmuxer.accounting.v1 import accounting_pb2 as pb
 
 from services.accounting import accounts
 from services.accounting.accounts import Account, Report
+from shared.periods import UNLENT
 from tests.unit.accounting.lease_model import (
     LIMIT,
     LONGEST_CALL_S,
@@ -86,6 +87,30 @@ def test_a_lease_that_nobody_returned_closes_at_what_the_ledger_says() -> None:
     later = accounts.recount(closed, "l", 15, later_ns, longest_ns)  # an entry came after the lease was closed
     assert accounts.recount(later, "l", 15, later_ns, longest_ns) == later
     assert later.spent == 15
+
+
+def test_what_may_still_change_is_counted_at_every_sweep_and_the_rest_when_it_is_told() -> None:
+    """Whenever the ledger is told of a call on a closed lease, a sweep counts it afterwards, or it is late."""
+    longest_ns = LONGEST_CALL_S * NS
+    standing = accounts.report(account(), Report(lease_id="l", holder="r", need=50, want=50), TERMS, 0).account
+    for closed_ns in (0, 7 * NS):
+        closed = accounts.give_back(standing, "l", 1, 3, closed_ns)
+        for ended_s in range(0, LONGEST_CALL_S, 10):
+            for told_s in range(ended_s, 5 * LONGEST_CALL_S, 10):
+                ended_ns, told_ns = closed_ns + ended_s * NS, closed_ns + told_s * NS
+                swept_ns = told_ns - 1  # it was told just after a sweep had looked
+                swept = accounts.unsettled(closed, max(told_ns, closed_ns + longest_ns) + 1, longest_ns, swept_ns)
+                assert swept == ["l"] or accounts.is_late(ended_ns, told_ns, longest_ns)
+        assert not accounts.unsettled(closed, closed_ns + 4 * longest_ns, longest_ns, closed_ns + 3 * longest_ns + 1)
+
+
+def test_what_had_no_lease_stands_on_one_that_is_never_forgotten() -> None:
+    standing = accounts.with_unlent(account())
+    assert accounts.with_unlent(standing) is standing
+    later_ns = 2 * accounts.FOLD_AFTER_NS
+    assert accounts.fold(standing, later_ns) is standing
+    counted = accounts.recount(standing, UNLENT, 9, later_ns, LONGEST_CALL_S * NS)
+    assert (counted.spent, counted.committed, counted.closed) == (9, 9, 0)
 
 
 def test_an_account_survives_its_store() -> None:

@@ -34,7 +34,7 @@ from services.accounting import ledger, lines
 from services.accounting.audit import Auditor, Correction
 from services.accounting.ledger import Amounts, Attempt, Place
 from services.accounting.lines import Line, SumsKey, added, line_of
-from services.accounting.stores import EntryQuery, Spend, SpendQuery
+from services.accounting.stores import EntryQuery, Leases, Spend, SpendQuery
 from services.accounting.stores.mongodb.connection import DUPLICATE, Connections, Document, is_deadlock, pause
 from services.accounting.stores.mongodb.hours import (
     AMOUNTS,
@@ -60,6 +60,7 @@ _GROUPS: dict[SpendDimension, str] = {
 }
 _TRIES = 20
 _SWEEP = 500
+_LEASES = 500  # asked for at once
 _YIELD_EVERY = 200
 _SNAPSHOTS = 5
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -90,14 +91,14 @@ class Entries:
                 await self._reject(record, str(error), now_ns)
         await self._merge(ledger.merge_all(attempts), now_ns)
 
-    async def abandon(self, before_ns: int, now_ns: int) -> int:
+    async def abandon(self, before_ns: int, now_ns: int) -> list[Attempt]:
         """Estimates attempts of whose end nobody told."""
-        abandoned = 0
+        abandoned: list[Attempt] = []
         pending = {"state": ENTRY_STATE_PENDING, "created_ns": {"$lt": before_ns}}
         while found := await self._entries.find(pending).limit(_SWEEP).to_list():
             attempts = [attempt_of(document) for document in found]
             await self._merge({attempt.id: attempt._replace(abandoned=True) for attempt in attempts}, now_ns)
-            abandoned += len(found)
+            abandoned += attempts
         return abandoned
 
     async def entries(self, query: EntryQuery) -> list[Entry]:
@@ -157,22 +158,33 @@ class Entries:
                 auditor.sum(key, amounts)
         auditor.counts["rejected"] = await self._rejected.count_documents({})
 
-    async def held_spends(
-        self, field: str, value: object, account_id: str, besides: Sequence[str] = ()
-    ) -> dict[str, int]:
-        """What was spent on leases of an account, found by a field of holds that has an index; on none of `besides`."""
-        held = {f"holds.{field}": value}
+    async def lease_spends(self, leases: Leases) -> dict[tuple[str, str], int]:
+        """What was spent on leases, by account and lease."""
+        spends = {(account, lease_id): 0 for account, lease_ids in leases.items() for lease_id in lease_ids}
+        ids = sorted({lease_id for _, lease_id in spends})
+        for start in range(0, len(ids), _LEASES):
+            for held, spent in await self._held_spends({"holds.lease_id": {"$in": ids[start : start + _LEASES]}}):
+                if held in spends:
+                    spends[held] = spent
+        return spends
+
+    async def account_spend(self, account_id: str, besides: Sequence[str]) -> int:
+        """What was spent on an account's leases, those left out."""
+        found = await self._held_spends({"holds.account": account_id})
+        return sum(spent for (account, lease_id), spent in found if account == account_id and lease_id not in besides)
+
+    async def _held_spends(self, held: Document) -> list[tuple[tuple[str, str], int]]:
+        """What was spent by account and lease, over all holds of the attempts that are found so."""
         spent = {"$cond": [{"$eq": ["$state", ENTRY_STATE_PENDING]}, "$holds.held_nanos", "$cost_nanos"]}
-        wanted = [held, {"holds.account": account_id}, {"holds.lease_id": {"$nin": list(besides)}}]
         pipeline: list[Mapping[str, Any]] = [
             {"$match": held},
             {"$project": {"state": 1, "cost_nanos": 1, "holds": 1}},
             {"$unwind": "$holds"},
-            {"$match": {"$and": wanted}},
-            {"$group": {"_id": "$holds.lease_id", "spent": {"$sum": spent}}},
+            {"$match": held},
+            {"$group": {"_id": {"account": "$holds.account", "lease_id": "$holds.lease_id"}, "spent": {"$sum": spent}}},
         ]
         found = await (await self._reports.aggregate(pipeline)).to_list()
-        return {each["_id"]: int(each["spent"]) for each in found}
+        return [((each["_id"]["account"], each["_id"]["lease_id"]), int(each["spent"])) for each in found]
 
     async def settled(self, attempt_ids: Sequence[str]) -> dict[str, int]:
         """Attempts that have ended, with their cost."""

@@ -16,8 +16,9 @@ from pymongo.errors import PyMongoError
 from services.accounting.accounts import Account
 from services.accounting.audit import Auditor
 from services.accounting.keys import StoredKey
+from services.accounting.ledger import Attempt
 from services.accounting.operations import Answered, Busy, Granted, Operation
-from services.accounting.stores import Change, EntryQuery, PolicyRecord, Spend, SpendQuery, StoreAway
+from services.accounting.stores import Change, EntryQuery, Leases, PolicyRecord, Spend, SpendQuery, StoreAway
 from services.accounting.stores.mongodb.accounts import Accounts
 from services.accounting.stores.mongodb.connection import Connections, Pool, translated
 from services.accounting.stores.mongodb.entries import Entries
@@ -79,7 +80,7 @@ class MongoStore:
         return [record.id for record in records]
 
     @translated
-    async def abandon(self, before_ns: int, now_ns: int) -> int:
+    async def abandon(self, before_ns: int, now_ns: int) -> list[Attempt]:
         return await self._entries.abandon(before_ns, now_ns)
 
     @translated
@@ -153,13 +154,12 @@ class MongoStore:
         return await self._accounts.forget(now_ns)
 
     @translated
-    async def lease_spends(self, account_id: str, lease_ids: Sequence[str]) -> dict[str, int]:
-        found = await self._entries.held_spends("lease_id", {"$in": list(lease_ids)}, account_id)
-        return {lease_id: found.get(lease_id, 0) for lease_id in lease_ids}
+    async def lease_spends(self, leases: Leases) -> dict[tuple[str, str], int]:
+        return await self._entries.lease_spends(leases)
 
     @translated
     async def account_spend(self, account_id: str, besides: Sequence[str] = ()) -> int:
-        return sum((await self._entries.held_spends("account", account_id, account_id, besides)).values())
+        return await self._entries.account_spend(account_id, besides)
 
     @translated
     async def settled(self, attempt_ids: Sequence[str]) -> dict[str, int]:
