@@ -4,8 +4,6 @@ stopped and started again with what it had kept."""
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import shutil
 import signal
 import socket
@@ -25,7 +23,6 @@ from tests.tools.mongodb import Cluster, give_to_nobody
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 20.0
 _POLL_S = 0.02
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class MongoServer:
@@ -77,14 +74,15 @@ class MongoServer:
             if self._ferretdb is None:
                 self._ferretdb = subprocess.Popen(
                     [
-                        *(str(self._cluster.ferretdb), "-listen", f"127.0.0.1:{self.port}"),
+                        # No preexec_fn, for which gRPC in this process would have to survive a fork: it may hang in it.
+                        *("setpriv", "--pdeathsig", "KILL", str(self._cluster.ferretdb)),
+                        *("-listen", f"127.0.0.1:{self.port}"),
                         *("-postgresql", f"postgres://postgres@/postgres?host={sockets}&pool_max_conns=100"),
                         *("-state", str(self._folder / "state")),
                     ],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    preexec_fn=_die_with_parent,
                 )
                 self._until_listening(self._ferretdb)
 
@@ -159,9 +157,3 @@ def until_serving(cluster: Cluster, sockets: Path, process: subprocess.Popen[Any
 def _send(process: psutil.Process, number: signal.Signals) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(number)
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:
-        os._exit(1)
