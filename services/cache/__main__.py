@@ -13,10 +13,6 @@ from services.cache.service import CacheService
 from services.cache.settings import CacheSettings
 from services.cache.stores import Store
 from services.cache.stores.memory import MemoryStore
-from services.cache.stores.redis import RedisStore
-from services.cache.stores.redis.address import parse
-from services.cache.stores.redis.encryption import NO_KEYS, read_key_file
-from services.cache.stores.redis.servers import Limits, connect
 from shared.runner import App, main
 from shared.telemetry import metrics
 
@@ -41,6 +37,16 @@ async def build(settings: CacheSettings, app: App) -> None:
 async def _store(settings: CacheSettings) -> Store:
     if settings.store == "memory":
         return MemoryStore(settings.max_bytes, time.monotonic)
+    return await _redis_store(settings)
+
+
+async def _redis_store(settings: CacheSettings) -> Store:
+    # The driver takes more than half a second to import, which a cache in memory need not pay.
+    from services.cache.stores.redis import RedisStore
+    from services.cache.stores.redis.address import parse
+    from services.cache.stores.redis.encryption import NO_KEYS, read_key_file
+    from services.cache.stores.redis.servers import Limits, connect
+
     assert settings.redis_url is not None  # noqa: S101 - CacheSettings.check has seen to it
     limits = Limits(
         connections=settings.redis_connections,
