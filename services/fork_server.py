@@ -20,7 +20,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import setproctitle
 
@@ -71,13 +71,20 @@ class Child:
         self._ended.set()
 
 
+class Ending(Protocol):
+    """A process that can be waited for."""
+
+    async def wait(self) -> int:
+        """Its exit status."""
+
+
 class ForkServer:
     """The supervisor's end. Started with the first program; started again if it dies, and its children with it."""
 
     def __init__(self, modules: Sequence[str]) -> None:
         """`modules` are imported ahead, in this order."""
         self._modules = modules
-        self._server: asyncio.subprocess.Process | None = None
+        self._server: Ending | None = None
         self._control: socket.socket | None = None
         self._starting = asyncio.Lock()
         self._unborn: deque[Child] = deque()
@@ -122,17 +129,21 @@ class ForkServer:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MAX_MESSAGE)
-            self._server = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "services.fork_server", str(theirs.fileno()), str(os.getpid())),
-                *self._modules,
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which then stops the others in order
-            )
+            self._server = await self._launch(theirs)
         ours.setblocking(False)
         asyncio.get_running_loop().add_reader(ours, self._heard, ours)
         self._control = ours
         return ours
+
+    async def _launch(self, control: socket.socket) -> Ending:
+        """Starts the process that serves at the other end of the socket, which is closed here afterwards."""
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "services.fork_server", str(control.fileno()), str(os.getpid())),
+            *self._modules,
+            stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=[control.fileno()],
+            start_new_session=True,  # Ctrl-C reaches the supervisor alone, which then stops the others in order
+        )
 
     def _heard(self, control: socket.socket) -> None:
         try:
@@ -254,12 +265,17 @@ def _become(argv: list[str], environ: dict[str, str], descriptors: list[int]) ->
     sys.exit()
 
 
+def run(control: socket.socket, supervisor: int, modules: list[str]) -> None:
+    """Serves the supervisor, whose child this process is, and ends with it."""
+    _die_with(supervisor)
+    setproctitle.getproctitle()  # it has to see the environment as it was at the start
+    with control:
+        serve(control, modules)
+
+
 def main() -> None:
     """`python -m services.fork_server <descriptor> <supervisor's process> <module>…`"""
-    _die_with(int(sys.argv[2]))
-    setproctitle.getproctitle()  # it has to see the environment as it was at the start
-    with socket.socket(fileno=int(sys.argv[1])) as control:
-        serve(control, sys.argv[3:])
+    run(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), sys.argv[3:])
 
 
 if __name__ == "__main__":

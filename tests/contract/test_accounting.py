@@ -35,13 +35,13 @@ from services.accounting.__main__ import build
 from services.accounting.settings import AccountingSettings
 from services.accounting.stores import StoreError
 from services.accounting.stores.sqlite import SqliteStore
-from services.fork_server import ForkServer
 from shared.channels import MeshChannel, connect
 from shared.errors import MeshError
 from shared.journal import Journal
 from shared.runner import StartError, running
 from shared.shipper import Shipper
 from tests.ports import free_port
+from tests.zygote import WarmForkServer
 
 HOUR = 3600
 MIDNIGHT = 1_700_006_400  # 2023-11-15 00:00 UTC
@@ -634,7 +634,7 @@ class Process:
     def __init__(self, home: Path, ledger: dict[str, str]) -> None:
         port = str(free_port())
         self.address = f"127.0.0.1:{port}"
-        self._fork_server = ForkServer(["services.accounting"])
+        self._fork_server = WarmForkServer(["services.accounting"])
         self._environ = {
             **os.environ,
             "MODELMUXER_HOME": str(home),

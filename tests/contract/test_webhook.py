@@ -22,11 +22,11 @@ from aiohttp import web
 from modelmuxer.accounting.v1 import accounting_pb2 as pb
 
 from services.accounting.settings import AccountingSettings
-from services.fork_server import ForkServer
 from shared.settings import SettingsError
 from tests.contract.test_accounting import TOKEN, Accounting
 from tests.faults.fleet import Replica
 from tests.ports import free_port
+from tests.zygote import WarmForkServer
 
 KEY = secrets.token_bytes(32)
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
@@ -90,7 +90,7 @@ async def accounting(home: Path, url: str) -> AsyncIterator[tuple[Replica, Accou
         "MODELMUXER_BUDGET_WEBHOOK_URL": url,
         "MODELMUXER_BUDGET_WEBHOOK_SECRET": SECRET,
     }
-    forks = ForkServer(["services.accounting"])
+    forks = WarmForkServer(["services.accounting"])
     replica = Replica("accounting", ("services.accounting",), environ, port, home / "accounting.log", forks)
     await replica.start()
     client = Accounting(f"127.0.0.1:{port}")

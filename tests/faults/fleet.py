@@ -23,6 +23,7 @@ from services.fork_server import Child, ForkServer
 from tests.faults.wire import Wire
 from tests.ports import free_port
 from tests.tools.mongodb.server import MongoServer
+from tests.zygote import WarmForkServer
 
 SERVICES = ("simulator", "accounting", "cache", "provider_proxy", "router")
 _MUX = Path(sys.executable).with_name("mux")
@@ -168,7 +169,7 @@ class Fleet:
         self._store = store
         self._routers, self._proxies = routers, proxies
         self._commands = commands or {}
-        self._fork_server = ForkServer([f"services.{service}" for service in SERVICES])
+        self._fork_server = WarmForkServer([f"services.{service}" for service in SERVICES])
         self._base = _environ(home) | dict(environ or {})
         self._simulator_wire = Wire(0)
         self.replicas: dict[str, Replica] = {}

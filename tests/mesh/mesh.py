@@ -21,6 +21,7 @@ import psutil
 
 from services.__main__ import MAX_REPLICAS, REPLICA_STEP
 from tests.ports import free_ports
+from tests.zygote import Process, zygote
 
 T = TypeVar("T")
 
@@ -37,7 +38,9 @@ class Mesh(AbstractContextManager["Mesh"]):
     home: Path
     environ: Mapping[str, str] = field(default_factory=dict)
     arguments: Sequence[str] = ()
-    process: subprocess.Popen[str] = field(init=False)
+    warm: bool = sys.platform == "linux"
+    """Whether it is forked of a process that has imported the services; else it is as `mux up` starts it."""
+    process: subprocess.Popen[bytes] | Process = field(init=False)
     services: dict[str, Any] = field(init=False)
 
     def __enter__(self) -> Self:
@@ -47,16 +50,11 @@ class Mesh(AbstractContextManager["Mesh"]):
         metrics = {f"MODELMUXER_{name}_METRICS_PORT": "0" for name in _METRICS}
         environ = {**inherited, **ports, **metrics, "MODELMUXER_HOME": str(self.home), "MODELMUXER_DRAIN_WAIT_S": "0.1"}
         self.log = (self.home.parent / f"{self.home.name}.log").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "services", "--json", *self.arguments],
-            cwd=ROOT,
-            env={**environ, **self.environ},
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        reading, writing = os.pipe()
+        self.process = self._started({**environ, **self.environ}, writing)
+        os.close(writing)
+        with os.fdopen(reading) as stdout:
+            line = stdout.readline()
         if not line:
             raise RuntimeError(f"the mesh did not start:\n{self.logged()}")
         self.services = json.loads(line)["services"]
@@ -73,6 +71,13 @@ class Mesh(AbstractContextManager["Mesh"]):
                 process.kill()
             self.process.kill()
             self.log.close()
+
+    def _started(self, environ: Mapping[str, str], stdout: int) -> subprocess.Popen[bytes] | Process:
+        arguments = ["--json", *self.arguments]
+        if self.warm:
+            return zygote().spawn(["tests.mesh.forked", *arguments], environ, stdout, self.log.fileno())
+        command = [sys.executable, "-m", "services", *arguments]
+        return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=stdout, stderr=self.log)
 
     def logged(self) -> str:
         """Everything that the services have logged."""

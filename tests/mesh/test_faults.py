@@ -26,7 +26,7 @@ SLOW = "[[sim ttft=50ms tps=20 tokens=200]] slowly"
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    with Mesh(tmp_path_factory.mktemp("faults") / "home") as mesh:
+    with Mesh(tmp_path_factory.mktemp("faults") / "home", warm=False) as mesh:
         yield mesh
 
 
