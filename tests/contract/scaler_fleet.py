@@ -6,8 +6,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,8 +20,9 @@ from modelmuxer.scaler.v1.scaler_pb2 import Demand, ExplainRequest
 from modelmuxer.scaler.v1.scaler_pb2_grpc import ScalerServiceStub
 
 from tests.ports import free_port
+from tests.zygote import Process as Forked
+from tests.zygote import zygote
 
-ROOT = Path(__file__).parents[2]
 TOKEN = "a token for this test only"
 SERVICE = "provider-proxy"
 
@@ -34,22 +33,18 @@ class Process:
 
     module: str
     environ: Mapping[str, str]
-    process: subprocess.Popen[str] = field(init=False)
+    process: Forked = field(init=False)
     listening: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", self.module],
-            cwd=ROOT,
-            env={**_inherited(), **self.environ},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        reading, writing = os.pipe()
+        self._stdout = os.fdopen(reading)
+        self.process = zygote().spawn([self.module], {**_inherited(), **self.environ}, writing)
+        os.close(writing)
 
     def started(self) -> Process:
         """The process, once it says where it listens."""
-        assert self.process.stdout is not None
-        self.listening = json.loads(self.process.stdout.readline())
+        self.listening = json.loads(self._stdout.readline())
         return self
 
     def revived(self) -> Process:
@@ -66,8 +61,7 @@ class Process:
     def close(self) -> None:
         self.process.kill()
         self.process.wait(10)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self._stdout.close()
 
 
 class Keda:
