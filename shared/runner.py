@@ -46,6 +46,7 @@ PORT_WAIT_S = 2.0
 SETTLE_TIMEOUT_S = 2.0
 
 log = logging.getLogger("modelmuxer.runner")
+_CANCEL_AGAIN_S = 1.0
 
 
 class StartError(Exception):
@@ -350,9 +351,13 @@ async def _unless_hurried(app: App, work: Coroutine[Any, Any, object] | Awaitabl
 
 
 async def _cancel(task: "asyncio.Future[Any]") -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError, Exception):
-        await task
+    """Ends a task. It is told again, since PyMongo was seen to swallow a cancellation: who asks a database again and
+    again would do so for ever."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)
+    if not task.cancelled():
+        task.exception()  # whoever was told to end may fail at it
 
 
 async def _serve(name: str, settings: S, build: Build[S]) -> int:

@@ -223,6 +223,24 @@ async def test_a_failed_background_task_stops_the_service(tmp_path: Path) -> Non
         assert app.failed
 
 
+async def test_a_background_task_whose_driver_swallows_a_cancellation_holds_no_stop_up(tmp_path: Path) -> None:
+    swallowed = asyncio.Event()
+
+    async def ask_again_and_again() -> None:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            swallowed.set()
+        await asyncio.sleep(3600)
+
+    async def build(_: ExampleSettings, app: App) -> None:
+        app.background(ask_again_and_again(), "stubborn")
+
+    async with asyncio.timeout(30), running("provider-proxy", settings(tmp_path), build):
+        await asyncio.sleep(0)
+    assert swallowed.is_set()
+
+
 async def test_the_mesh_token_is_made_once_for_all_and_is_for_its_owner_alone(tmp_path: Path) -> None:
     async with serving(Example(), tmp_path) as first, serving(Example(), tmp_path) as second:
         assert first.mesh_token == second.mesh_token

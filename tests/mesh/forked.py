@@ -26,7 +26,7 @@ class _Child:
 def _stand_by(handing: socket.socket, supervising: int) -> None:
     """Becomes the fork server, once it is handed its control socket."""
     os.setsid()
-    setproctitle.setproctitle(f"{sys.executable} -m services.fork_server")
+    setproctitle.setproctitle(f"{sys.executable} -m services.fork_server {handing.fileno()} {supervising}")
     with handing:
         _, descriptors, _, _ = socket.recv_fds(handing, 1, 1)
     if descriptors:
