@@ -16,6 +16,7 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -103,6 +104,19 @@ class Zygote:
             while "status" in (said := self._heard()):
                 pass
             return Process(self, said["pid"])
+
+    def run(self, argv: Sequence[str], environ: Mapping[str, str], timeout: float) -> subprocess.CompletedProcess[str]:
+        """Runs a module to its end, as subprocess.run does with a program."""
+        with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+            process = self.spawn(argv, environ, stdout.fileno(), stderr.fileno())
+            try:
+                status = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+            stdout.seek(0)
+            stderr.seek(0)
+            return subprocess.CompletedProcess(argv, status, stdout.read(), stderr.read())
 
     def status(self, pid: int) -> int:
         """The exit status of one that has ended."""

@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import signal
-import sys
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -23,12 +22,12 @@ from services.fork_server import Child, ForkServer
 from tests.faults.wire import Wire
 from tests.ports import free_port
 from tests.tools.mongodb.server import MongoServer
-from tests.zygote import WarmForkServer
+from tests.zygote import WarmForkServer, zygote
 
 SERVICES = ("simulator", "accounting", "cache", "provider_proxy", "router")
-_MUX = Path(sys.executable).with_name("mux")
 _START_TIMEOUT_S = 180.0  # on a machine that much else runs on
 _STOP_TIMEOUT_S = 40.0
+_MUX_TIMEOUT_S = 120.0
 _RESTART_AFTER_S = 0.1
 
 
@@ -247,17 +246,13 @@ class Fleet:
 
     async def mux(self, *arguments: str) -> Any:
         """What `mux` prints for machines."""
-        process = await asyncio.create_subprocess_exec(
-            *(str(_MUX), *arguments, "--json"),
-            env=self.mux_environ(),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+        done = await asyncio.to_thread(
+            zygote().run, ["tests.mux", *arguments, "--json"], self.mux_environ(), _MUX_TIMEOUT_S
         )
-        said, error = await process.communicate()
         try:
-            return json.loads(said)
+            return json.loads(done.stdout)
         except ValueError:
-            raise RuntimeError(f"mux {' '.join(arguments)}: {error.decode() or said.decode()}") from None
+            raise RuntimeError(f"mux {' '.join(arguments)}: {done.stderr or done.stdout}") from None
 
     def mux_environ(self) -> dict[str, str]:
         """What `mux` needs to find this mesh and the bill."""

@@ -168,7 +168,7 @@ async def test_a_rate_holds_over_four_routers(tmp_path: Path, store: str) -> Non
 async def test_what_a_router_has_spent_is_counted_once_whatever_happens_to_it(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    short = {"LEASE_TTL_S": "1", "LONGEST_CALL_S": "20", "SWEEP_INTERVAL_S": "0.2", "BUDGET_WAIT_S": "20"}
+    short = {"LEASE_TTL_S": "1", "LONGEST_CALL_S": "10", "SWEEP_INTERVAL_S": "0.2", "BUDGET_WAIT_S": "20"}
     async with racing(tmp_path, "sqlite", **{f"MODELMUXER_{name}": value for name, value in short.items()}) as race:
         limit_nanos = 3_000_000
         await race.budget(limit_nanos)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -16,8 +15,7 @@ from modelmuxer.chat.v1 import chat_pb2
 from modelmuxer.client import Client, text_message
 
 from tests.mesh.mesh import Mesh, until
-
-MUX = Path(sys.executable).with_name("mux")
+from tests.zygote import zygote
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +26,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
 
 def mux(mesh: Mesh, *arguments: str) -> subprocess.CompletedProcess[str]:
     environ = mesh.mux_environ() | {"MODELMUXER_SIMULATOR_URL": mesh.simulator}
-    return subprocess.run([MUX, *arguments], env=environ, capture_output=True, text=True, timeout=60)
+    return zygote().run(["tests.mux", *arguments], environ, timeout=60)
 
 
 def mux_json(mesh: Mesh, *arguments: str) -> Any:

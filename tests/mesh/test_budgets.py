@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import grpc
@@ -23,9 +20,9 @@ from modelmuxer.router.v1 import router_pb2_grpc
 
 from shared.errors import STATUS_KEY, MeshError, Reason
 from tests.mesh.mesh import Mesh, until
+from tests.zygote import zygote
 
 MODEL = "openai/sim-tokens10"
-MUX = Path(sys.executable).with_name("mux")
 
 
 class Town:
@@ -35,8 +32,7 @@ class Town:
         self.mesh = mesh
 
     def mux(self, *words: str) -> Any:
-        command = [str(MUX), *words, "--json"]
-        done = subprocess.run(command, env=self.mesh.mux_environ(), capture_output=True, text=True, check=False)
+        done = zygote().run(["tests.mux", *words, "--json"], self.mesh.mux_environ(), timeout=60)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -16,8 +13,8 @@ from modelmuxer.chat.v1.chat_pb2 import USAGE_SOURCE_PROVIDER
 from modelmuxer.client import CallError, Client
 
 from tests.mesh.mesh import Mesh, until
+from tests.zygote import zygote
 
-MUX = Path(sys.executable).with_name("mux")
 MODELS = {
     "openai/text-embedding-3-small": 1536,
     "openai/text-embedding-ada-002": 1536,
@@ -47,7 +44,7 @@ def cosine(one: Sequence[float], other: Sequence[float]) -> float:
 
 def mux_json(mesh: Mesh, *arguments: str) -> Any:
     environ = mesh.mux_environ() | {"MODELMUXER_SIMULATOR_URL": mesh.simulator}
-    done = subprocess.run([MUX, *arguments, "--json"], env=environ, capture_output=True, text=True, timeout=60)
+    done = zygote().run(["tests.mux", *arguments, "--json"], environ, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

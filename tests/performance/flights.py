@@ -60,7 +60,7 @@ def measure(plan: Plan) -> list[Row]:
     """Returns a row for each number of callers, of whole answers, of streams and of both mixed."""
     with (
         tempfile.TemporaryDirectory(prefix="modelmuxer-bench-") as folder,
-        Mesh(Path(folder) / "home", arguments=("--replicas", "router=4")) as mesh,
+        Mesh(Path(folder) / "home", arguments=("--replicas", "router=4"), warm=False) as mesh,
     ):
         return asyncio.run(_measure(mesh, plan))
 

@@ -74,7 +74,10 @@ def measure(plan: Plan) -> list[report.Row]:
 @contextmanager
 def _mesh(environ: Mapping[str, str]) -> Iterator[Mesh]:
     environ = {"MODELMUXER_LOG_LEVEL": "error", **environ}
-    with TemporaryDirectory(prefix="modelmuxer-money-") as folder, Mesh(Path(folder) / "home", environ) as mesh:
+    with (
+        TemporaryDirectory(prefix="modelmuxer-money-") as folder,
+        Mesh(Path(folder) / "home", environ, warm=False) as mesh,
+    ):
         yield mesh
 
 

@@ -28,7 +28,10 @@ def main() -> int:
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="modelmuxer-soak-") as folder:
         environ = {"MODELMUXER_CACHE_MAX_BYTES": str(CACHE_BYTES)}
-        with Mesh(Path(folder) / "home", environ) as mesh, ProcessPoolExecutor(1, mp_context=spawn) as callers:
+        with (
+            Mesh(Path(folder) / "home", environ, warm=False) as mesh,
+            ProcessPoolExecutor(1, mp_context=spawn) as callers,
+        ):
             made = Measured()
             first = _run(mesh, callers, made, arguments.first)
             last = _run(mesh, callers, made, arguments.requests)

@@ -57,7 +57,7 @@ class Target:
 def targets(home: Path, environ: Mapping[str, str]) -> Iterator[dict[str, Target]]:
     """Starts them all, on free ports. The mesh's simulated provider serves the floor too."""
     with ExitStack() as stack:
-        mesh = stack.enter_context(Mesh(home, {"MODELMUXER_LOG_LEVEL": "warning", **environ}))
+        mesh = stack.enter_context(Mesh(home, {"MODELMUXER_LOG_LEVEL": "warning", **environ}, warm=False))
         processes = mesh.processes()
         simulator = {"simulator": processes["simulator"]}
         proxy, proxy_listens = stack.enter_context(_floor_process("proxy", mesh.simulator))

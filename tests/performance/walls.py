@@ -100,7 +100,7 @@ def measure(plan: Plan) -> Row:
         catalogue = Path(folder) / "catalogue.yaml"
         catalogue.write_text(CATALOGUE)
         environ = {"MODELMUXER_CONFIG": str(catalogue)}
-        with Mesh(Path(folder) / "home", environ, ("--replicas", "router=2")) as mesh:
+        with Mesh(Path(folder) / "home", environ, ("--replicas", "router=2"), warm=False) as mesh:
             keys = {tenant: _key(mesh, tenant) for tenant in TENANTS}
             _slow(mesh)
             seen = asyncio.run(soak([mesh.grpc("router"), mesh.grpc("router-2")], keys, plan))
