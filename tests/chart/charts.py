@@ -65,7 +65,7 @@ class Release:
         chart: Path = CHART,
     ) -> None:
         manifests = template(values, files=files, apis=apis, chart=chart)
-        self.objects: list[Object] = [each for each in yaml.safe_load_all(manifests) if each]
+        self.objects: list[Object] = [each for each in yaml.load_all(manifests, yaml.CSafeLoader) if each]
 
     def all(self, kind: str) -> dict[str, Object]:
         """The objects of a kind, by name without the release's part ("" for the one that bears only that)."""
