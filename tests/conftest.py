@@ -1,18 +1,10 @@
 """What all tests share: those that drive an external program are skipped, and counted, where it is missing."""
 
-import os
-
 import pytest
 
 from tests.tools import TOOLS, tool
 
 pytest_plugins = ["tests.stores.mongodb"]
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Three for two cores: tests that kill and stop services wait for half of their time."""
-    return max(1, (os.cpu_count() or 1) * 3 // 2)
 
 
 def pytest_configure(config: pytest.Config) -> None:
