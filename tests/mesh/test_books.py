@@ -36,7 +36,8 @@ def mux_json(mesh: Mesh, *arguments: str) -> Any:
 
 
 async def calls(mesh: Mesh, text: str) -> None:
-    """One whole call, and one stream that its caller leaves."""
+    """One whole call, and one stream that its caller leaves; both are on the bill afterwards."""
+    billed = len(mesh.bill()["calls"])
     async with Client(mesh.grpc(), api_key=mesh.key, timeout_s=30) as client:
         await client.chat(f"{text}: whole", model="openai/gpt-4o-mini")
         request = chat_pb2.ChatRequest(model="openai/gpt-4o-mini", cache=chat_pb2.CacheControl(no_store=True))
@@ -45,6 +46,7 @@ async def calls(mesh: Mesh, text: str) -> None:
             async for event in events:
                 if event.HasField("delta"):
                     break
+    until(lambda: len(mesh.bill()["calls"]) >= billed + 2)
 
 
 def settled(mesh: Mesh) -> Any:
