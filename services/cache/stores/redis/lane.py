@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError, ResponseError
 
 from services.cache.stores.redis.health import Health
 from shared.limit import Limit
@@ -122,10 +123,7 @@ class Lane:
         began_s = time.perf_counter()
         try:
             async with asyncio.timeout(self._patience_s):
-                pipeline = self._client.pipeline(transaction=False)
-                for command in batch.commands:
-                    pipeline.execute_command(*command)
-                replies: Replies = await pipeline.execute(raise_on_error=False)
+                replies = await self._exchange(batch.commands)
         except (RedisError, OSError, TimeoutError) as error:
             self._unanswered(batch, "failed", f"{type(error).__name__}: {error}")
             return
@@ -139,6 +137,24 @@ class Lane:
         for reply in replies:
             if isinstance(reply, Exception):
                 self._refused(reply)
+
+    async def _exchange(self, commands: Collection[Command]) -> Replies:
+        """What the client's own pipelines do, without their retries, scripts and metrics: two thirds of the CPU."""
+        pool = self._client.connection_pool
+        connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # it has none
+        try:
+            await connection.send_packed_command(connection.pack_commands(commands))
+            return [await self._reply(connection, str(command[0])) for command in commands]
+        finally:
+            await pool.release(connection)
+
+    async def _reply(self, connection: AbstractConnection, name: str) -> Any:
+        try:
+            reply = await connection.read_response()
+        except ResponseError as error:
+            return error
+        callback = self._client.response_callbacks.get(name)
+        return reply if callback is None else callback(reply)
 
     def _give_up(self, batch: _Batch) -> None:
         if self._batch is batch:
