@@ -51,10 +51,13 @@ def estimate_nanos(price: Price, input_tokens: int, output_tokens: int) -> int:
 
 
 def _row(price: Price, tier: str, input_tokens: int) -> PriceRow:
+    rows = price.rows
+    if len(rows) == 1 and not (row := rows[0]).above_input_tokens and not row.service_tier:
+        return row  # most prices have no other
     standard = own = None
     if tier in _STANDARD:
         tier = ""
-    for row in price.rows:
+    for row in rows:
         if row.above_input_tokens and row.above_input_tokens >= input_tokens:
             continue
         if row.service_tier == tier:

@@ -212,9 +212,7 @@ class Principals:
 
 
 def _caller(answer: AuthenticateResponse) -> Caller:
-    return Caller(
-        answer.principal, Policies(tuple(answer.budgets), tuple(answer.limits), answer.on_outage == ON_OUTAGE_OPEN)
-    )
+    return Caller(answer.principal, Policies(answer.budgets, answer.limits, goes_on=answer.on_outage == ON_OUTAGE_OPEN))
 
 
 def _secret(authorization: str | None) -> str:

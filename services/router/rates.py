@@ -76,63 +76,76 @@ class Subjects:
                 return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Policies:
-    """The budgets and limits that calls of one key may be subject to."""
+class _Rule(NamedTuple):
+    """A ceiling as plain values: a budget, or one of a limit's rates."""
 
-    budgets: tuple[pb.Budget, ...] = ()
-    limits: tuple[pb.Limit, ...] = ()
-    goes_on: bool = False
-    """Whether calls are made while accounting cannot be asked, at the price of limits that may be exceeded."""
+    ceiling: str
+    scope: pb.CeilingScope
+    subject: str
+    unit: pb.CeilingUnit
+    enforced: bool = True
+    warns: bool = False
+    downgrades: bool = False
+    budget: pb.Budget | None = None
+
+    def claim(self, subjects: Subjects, amount: int) -> Claim | None:
+        """What a call needs of it; None if it does not apply."""
+        scope = self.scope
+        subject = subjects.matching(scope, self.subject)
+        if subject is None:
+            return None
+        principal = subjects.principal
+        opened_by = principal.key_id if scope == pb.CEILING_SCOPE_RUN and self.budget is not None else ""
+        key = AccountKey(self.ceiling, principal.tenant, subject, opened_by)
+        return Claim(key, scope, self.unit, amount, self.enforced, self.warns, self.downgrades, self.budget)
+
+
+class Policies:
+    """The budgets and limits that calls of one key may be subject to. Read once: each attempt asks them."""
+
+    def __init__(self, budgets: Iterable[pb.Budget] = (), limits: Iterable[pb.Limit] = (), *, goes_on: bool = False):
+        """`goes_on`: whether calls are made while accounting cannot be asked, at the price of limits that may be
+        exceeded."""
+        self.goes_on = goes_on
+        self._budgets = tuple(map(_of_budget, budgets))
+        self._rates = tuple(rule for limit in limits for rule in _of_limit(limit))
 
     def __bool__(self) -> bool:
-        return bool(self.budgets or self.limits)
+        return bool(self._budgets or self._rates)
 
     def claims(self, subjects: Subjects, worst_nanos: int, worst_tokens: int) -> list[Claim]:
         """All that an attempt needs, money last: a call that a rate refuses holds up no money."""
-        return [
-            *_limit_claims(self.limits, subjects, worst_tokens),
-            *_budget_claims(self.budgets, subjects, worst_nanos),
-        ]
+        tokens = pb.CEILING_UNIT_TOKENS
+        claims = [rule.claim(subjects, worst_tokens if rule.unit == tokens else 1) for rule in self._rates]
+        claims += [rule.claim(subjects, worst_nanos) for rule in self._budgets]
+        return [claim for claim in claims if claim is not None]
 
     def bounds(self, subjects: Subjects) -> bool:
         """Whether a hard budget applies, so that a call whose cost has no bound cannot be made."""
-        return any(claim.enforced for claim in _budget_claims(self.budgets, subjects, 0))
+        return any(rule.enforced and rule.claim(subjects, 0) for rule in self._budgets)
+
+
+def _of_budget(budget: pb.Budget) -> _Rule:
+    return _Rule(
+        ceiling=budget.id,
+        scope=budget.scope,
+        subject=budget.subject,
+        unit=pb.CEILING_UNIT_NANOS,
+        enforced=budget.mode == pb.BUDGET_MODE_HARD,
+        warns=budget.mode == pb.BUDGET_MODE_SOFT,
+        downgrades=budget.on_exceed == pb.ON_EXCEED_DOWNGRADE,
+        budget=budget,
+    )
+
+
+def _of_limit(limit: pb.Limit) -> Iterator[_Rule]:
+    for rate, field, unit in (
+        ("calls", "concurrent_calls", pb.CEILING_UNIT_CALLS),
+        ("requests", "requests_per_minute", pb.CEILING_UNIT_REQUESTS),
+        ("tokens", "tokens_per_minute", pb.CEILING_UNIT_TOKENS),
+    ):
+        if limit.HasField(field):
+            yield _Rule(f"{limit.id}/{rate}", limit.scope, limit.subject, unit)
 
 
 NO_POLICIES: Final = Policies()
-
-
-def _budget_claims(budgets: Iterable[pb.Budget], subjects: Subjects, nanos: int) -> Iterator[Claim]:
-    principal = subjects.principal
-    for budget in budgets:
-        subject = subjects.matching(budget.scope, budget.subject)
-        if subject is None:
-            continue
-        opened_by = principal.key_id if budget.scope == pb.CEILING_SCOPE_RUN else ""
-        yield Claim(
-            key=AccountKey(budget.id, principal.tenant, subject, opened_by),
-            scope=budget.scope,
-            unit=pb.CEILING_UNIT_NANOS,
-            amount=nanos,
-            enforced=budget.mode == pb.BUDGET_MODE_HARD,
-            warns=budget.mode == pb.BUDGET_MODE_SOFT,
-            downgrades=budget.on_exceed == pb.ON_EXCEED_DOWNGRADE,
-            budget=budget,
-        )
-
-
-def _limit_claims(limits: Iterable[pb.Limit], subjects: Subjects, tokens: int) -> Iterator[Claim]:
-    principal = subjects.principal
-    for limit in limits:
-        subject = subjects.matching(limit.scope, limit.subject)
-        if subject is None:
-            continue
-        for rate, field, unit, amount in (
-            ("calls", "concurrent_calls", pb.CEILING_UNIT_CALLS, 1),
-            ("requests", "requests_per_minute", pb.CEILING_UNIT_REQUESTS, 1),
-            ("tokens", "tokens_per_minute", pb.CEILING_UNIT_TOKENS, tokens),
-        ):
-            if limit.HasField(field):
-                key = AccountKey(f"{limit.id}/{rate}", principal.tenant, subject)
-                yield Claim(key=key, scope=limit.scope, unit=unit, amount=amount)
