@@ -18,6 +18,7 @@ from shared.journal import Journal
 if TYPE_CHECKING:
     from modelmuxer.accounting.v1.accounting_pb2_grpc import AccountingServiceAsyncStub
 
+_MANY = 16  # records: under load a batch gathers for longer
 _MIN_BACKOFF_S = 0.1
 _MAX_BACKOFF_S = 5.0
 
@@ -51,6 +52,8 @@ class Shipper:
             if self._journal.waiting < self._batch_records:
                 # A fuller batch costs accounting less, most if it has both ends of its attempts.
                 await asyncio.sleep(self._linger_s)
+                if _MANY <= self._journal.waiting < self._batch_records:
+                    await asyncio.sleep(2 * self._linger_s)
             await self._ship()
 
     async def drain(self, timeout_s: float) -> bool:
