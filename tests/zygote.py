@@ -153,7 +153,7 @@ class WarmForkServer(ForkServer):
 
     async def _launch(self, control: socket.socket) -> Ending:
         parent = zygote()
-        argv = ["services.fork_server", str(_STDOUT), str(parent.pid), *self._modules]
+        argv = ["tests.forks", str(_STDOUT), str(parent.pid), *self._modules]
         return _Awaited(parent.spawn(argv, os.environ, stdout=control.fileno()))
 
 
