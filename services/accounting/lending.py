@@ -122,6 +122,9 @@ class Lending:
             return
         found = await self._store.accounts(sorted({_ceiling_id(account_id) for account_id in wanted}))
         standing = {account.id: account for account in found if account.id in wanted}
+        remembering: list[Account] = []
+        countable: dict[str, set[str]] = {}
+        forgetful: list[Account] = []
         for account_id, lease_ids in wanted.items():
             account = standing.get(account_id) or await self._opened(account_id)
             if account is None or account.unit != pb.CEILING_UNIT_NANOS:
@@ -130,11 +133,15 @@ class Lending:
             if UNLENT in lease_ids and UNLENT not in account.leases:
                 await self._step(account_id, accounts.with_unlent)
                 account = accounts.with_unlent(account)
-            countable = accounts.recountable(account, self._now_ns(), self._longest_call_ns)
-            await self._count([account], {account_id: lease_ids.intersection(countable)})
+            remembering.append(account)
+            recountable = accounts.recountable(account, self._now_ns(), self._longest_call_ns)
+            countable[account_id] = lease_ids.intersection(recountable)
             # An account of older days counts what had no lease among what is forgotten.
             if not lease_ids <= (older if older.closed else account).leases.keys():
-                await self._recount_folded(account)
+                forgetful.append(account)
+        await self._count(remembering, countable)  # all of them in one question
+        for account in forgetful:
+            await self._recount_folded(account)
 
     def is_late(self, told_ns: int) -> bool:
         """Whether what the ledger is told now of then has to be recounted, since no sweep will."""
