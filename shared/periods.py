@@ -1,9 +1,10 @@
-"""A budget's periods, and what the account of a ceiling is called that counts in one: what lends it and what borrows it
+"""A budget's periods, a limit's rates, and what the account of a ceiling is called: what lends it and what borrows it
 have to mean the same. Pure.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from urllib.parse import quote, unquote
@@ -14,6 +15,20 @@ from modelmuxer.accounting.v1 import accounting_pb2 as pb
 NANOS_PER_S = 1_000_000_000
 UNLENT = "unlent"
 """The lease of a hold for which none could be had: the ledger counts it on the account all the same."""
+
+
+class Rate(NamedTuple):
+    """One of a limit's rates: the field that sets it, and what it counts. Its ceiling is called "<limit>/<rate>"."""
+
+    field: str
+    unit: pb.CeilingUnit
+
+
+RATES: Mapping[str, Rate] = {
+    "calls": Rate("concurrent_calls", pb.CEILING_UNIT_CALLS),
+    "requests": Rate("requests_per_minute", pb.CEILING_UNIT_REQUESTS),
+    "tokens": Rate("tokens_per_minute", pb.CEILING_UNIT_TOKENS),
+}
 
 
 class AccountName(NamedTuple):

@@ -4,7 +4,7 @@ begins and ends. What was spent of them is accounts' business. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -12,17 +12,12 @@ from modelmuxer.accounting.v1 import accounting_pb2 as pb
 
 from services.accounting.accounts import NANOS_PER_S, Account
 from shared.errors import MeshError, Reason
-from shared.periods import account_id, period_bounds
+from shared.periods import RATES, account_id, period_bounds
 
 EACH = "*"
 DEFAULT_THRESHOLDS = (50, 80, 100)
 KEEP_MONEY_NS = 400 * 24 * 3600 * NANOS_PER_S  # past periods of budgets, for reports
 MAX_LIMIT = 1 << 62
-_RATES = {
-    "requests": pb.CEILING_UNIT_REQUESTS,
-    "tokens": pb.CEILING_UNIT_TOKENS,
-    "calls": pb.CEILING_UNIT_CALLS,
-}
 _LIMIT_SCOPES = frozenset(pb.CeilingScope.values()) - {
     pb.CEILING_SCOPE_UNSPECIFIED,
     pb.CEILING_SCOPE_RUN,
@@ -71,11 +66,11 @@ def ceiling_of(policy: pb.Budget | pb.Limit, rate: str = "") -> Ceiling | None:
             time_zone=policy.time_zone,
             thresholds=tuple(policy.threshold_percents) or DEFAULT_THRESHOLDS,
         )
-    field = {"requests": "requests_per_minute", "tokens": "tokens_per_minute", "calls": "concurrent_calls"}.get(rate)
-    if field is None or not policy.HasField(field):
+    known = RATES.get(rate)
+    if known is None or not policy.HasField(known.field):
         return None
-    unit = _RATES[rate]
-    return Ceiling(id=f"{policy.id}/{rate}", unit=unit, scope=policy.scope, limit=getattr(policy, field), enforced=True)
+    limit = getattr(policy, known.field)
+    return Ceiling(id=f"{policy.id}/{rate}", unit=known.unit, scope=policy.scope, limit=limit, enforced=True)
 
 
 def applies(policy: pb.Budget | pb.Limit | pb.Policy, principal: pb.Principal) -> bool:
@@ -116,10 +111,9 @@ def limit_problems(limit: pb.Limit) -> Iterator[MeshError]:
     yield from scope_problems(limit)
     if limit.scope not in _LIMIT_SCOPES:
         yield malformed("scope", "A limit's scope is a tenant, a team, a user, a key or a model.")
-    rates = [limit.requests_per_minute, limit.tokens_per_minute, limit.concurrent_calls]
-    if not any(limit.HasField(name) for name in ("requests_per_minute", "tokens_per_minute", "concurrent_calls")):
+    if not any(limit.HasField(rate.field) for rate in RATES.values()):
         yield malformed("requests_per_minute", "A limit sets at least one of its rates.")
-    if not all(0 <= rate <= MAX_LIMIT for rate in rates):
+    if not all(0 <= getattr(limit, rate.field) <= MAX_LIMIT for rate in RATES.values()):
         yield malformed("requests_per_minute", "Rates have to be 0 or more, and below 2^62.")
 
 
@@ -139,8 +133,3 @@ def scope_problems(policy: pb.Budget | pb.Limit | pb.Policy) -> Iterator[MeshErr
 def malformed(field: str, message: str) -> MeshError:
     """The error of a field that cannot be so."""
     return MeshError(Reason.MALFORMED_REQUEST, message, field=field)
-
-
-def rates_of(limit: pb.Limit) -> Iterable[Ceiling]:
-    """The rates that a limit sets."""
-    return filter(None, (ceiling_of(limit, rate) for rate in _RATES))

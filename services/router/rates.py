@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 
 from modelmuxer.accounting.v1 import accounting_pb2 as pb
 
+from shared.periods import RATES
+
 EACH = "*"
 
 
@@ -139,13 +141,9 @@ def _of_budget(budget: pb.Budget) -> _Rule:
 
 
 def _of_limit(limit: pb.Limit) -> Iterator[_Rule]:
-    for rate, field, unit in (
-        ("calls", "concurrent_calls", pb.CEILING_UNIT_CALLS),
-        ("requests", "requests_per_minute", pb.CEILING_UNIT_REQUESTS),
-        ("tokens", "tokens_per_minute", pb.CEILING_UNIT_TOKENS),
-    ):
-        if limit.HasField(field):
-            yield _Rule(f"{limit.id}/{rate}", limit.scope, limit.subject, unit)
+    for name, rate in RATES.items():
+        if limit.HasField(rate.field):
+            yield _Rule(f"{limit.id}/{name}", limit.scope, limit.subject, rate.unit)
 
 
 NO_POLICIES: Final = Policies()
