@@ -95,23 +95,34 @@ class ForkServer:
     ) -> Child:
         """Starts a module as if by `python -m`, with its standard output as a pipe. `stderr` is a descriptor for its
         standard error, if that is not to be the supervisor's."""
-        async with self._starting:  # one server for all that are to be started again
-            control = self._control or await self._start()
         reading, writing = os.pipe()
         stdout = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(stdout)
         await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(reading, "rb", 0))
         child = Child(stdout)
+        message = json.dumps({"argv": [module, *arguments], "environ": dict(environ)}).encode()
         try:
-            message = json.dumps({"argv": [module, *arguments], "environ": dict(environ)}).encode()
-            socket.send_fds(control, [message], [writing] if stderr is None else [writing, stderr])
-        except OSError as error:
-            raise ChildProcessError("the fork server has just ended") from error
+            await self._ask(message, [writing] if stderr is None else [writing, stderr])
         finally:
             os.close(writing)
         self._unborn.append(child)
         await child.born
         return child
+
+    async def _ask(self, message: bytes, descriptors: list[int]) -> None:
+        """Tells the server, or another one where it turns out to be dead: then nobody has been told yet."""
+        async with self._starting:  # one server for all that are to be started again
+            if self._control is not None:
+                try:
+                    socket.send_fds(self._control, [message], descriptors)
+                except OSError:
+                    self._lost()
+                else:
+                    return
+            try:
+                socket.send_fds(await self._start(), [message], descriptors)
+            except OSError as error:
+                raise ChildProcessError("the fork server has just ended") from error
 
     async def close(self) -> None:
         """Ends the server, and by that whatever it still has running."""
