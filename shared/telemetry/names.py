@@ -57,6 +57,9 @@ GEN_AI_PROVIDERS = {"mistral": "mistral_ai", "gemini": "gcp.gemini", "xai": "x_a
 # --- metrics ---------------------------------------------------------------------------------------------------------
 RPC_SERVER_DURATION = "rpc_server_call_duration_seconds"
 RPC_SERVER_ACTIVE = "modelmuxer_rpc_server_active_calls"
+TUNNEL_CALLS = "modelmuxer_tunnel_calls_total"
+TUNNEL_BATCHES = "modelmuxer_tunnel_batches_sent_total"
+TUNNEL_FRAMES = "modelmuxer_tunnel_frames_sent_total"
 HTTP_SERVER_DURATION = "http_server_request_duration_seconds"
 REFUSED = "modelmuxer_refused_calls_total"
 ERRORS = "modelmuxer_errors_total"

@@ -4,13 +4,38 @@ The transport itself is `modelmuxer.tunnel`. It stands in the client's distribut
 uses it too and must not install the mesh for that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
 
 import grpc
 from modelmuxer.tunnel import SERVICE as SERVICE
-from modelmuxer.tunnel import TunnelChannel, TunnelOptions, TunnelServicer
+from modelmuxer.tunnel import Traffic, TunnelChannel, TunnelOptions, TunnelServicer
+from prometheus_client import REGISTRY
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from shared.health import READINESS
+from shared.telemetry import names
+
+_MADE, _SERVED = Traffic(), Traffic()
+
+
+class _Metrics(Collector):
+    """The traffic of this process: prometheus_client's own counters would cost each frame more than the frame does."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        for name, of, text in (
+            (names.TUNNEL_CALLS, attrgetter("calls"), "Calls opened in tunnels, those that were given up included"),
+            (names.TUNNEL_BATCHES, attrgetter("batches"), "Batches sent in tunnels"),
+            (names.TUNNEL_FRAMES, attrgetter("frames"), "Frames sent in tunnels"),
+        ):
+            family = CounterMetricFamily(name, f"{text}, by the side of a call that this process is.", labels=("side",))
+            family.add_metric(("client",), of(_MADE))
+            family.add_metric(("server",), of(_SERVED))
+            yield family
+
+
+REGISTRY.register(_Metrics())
 
 
 def connect(target: str, max_message_bytes: int) -> TunnelChannel:
@@ -19,12 +44,13 @@ def connect(target: str, max_message_bytes: int) -> TunnelChannel:
         ("grpc.max_metadata_size", 64 * 1024),
         ("grpc.enable_http_proxy", 0),  # HTTP_PROXY is for the way out to providers
     ]
-    return TunnelChannel(target, options=options, health_service=READINESS, tunnel=_options(max_message_bytes))
+    tunnel = _options(max_message_bytes)
+    return TunnelChannel(target, options=options, health_service=READINESS, tunnel=tunnel, traffic=_MADE)
 
 
 def servicer(handlers: Sequence[grpc.GenericRpcHandler], *, max_message_bytes: int, max_calls: int) -> TunnelServicer:
     """Serves in tunnels what the handlers serve on the plain port; they bring their interceptors with them."""
-    tunnel = TunnelServicer(options=_options(max_message_bytes, max_calls))
+    tunnel = TunnelServicer(options=_options(max_message_bytes, max_calls), traffic=_SERVED)
     tunnel.add_generic_rpc_handlers(handlers)
     return tunnel
 

@@ -111,8 +111,7 @@ def measure(mesh: Target, callers_pool: ProcessPoolExecutor, *, seconds: float, 
             if sampler.wait(30):
                 sys.exit(f"py-spy could not watch {name}: run as root, or allow ptrace (kernel.yama.ptrace_scope=0)")
         stacks = {name: list(_stacks(Path(folder) / name)) for name in watched}
-    served = sum(calls[name] for name in watched if name != "router")
-    calls["router"] = served  # it answers few calls itself: it makes them
+    calls["router"] = calls["router"] or sum(calls.values())  # without tunnels only those who answer count
     requests = max(measured.requests, 1)
     profiles = {
         name: _profile(requests, used[name], stacks[name], watched[name].pid, calls[name] / requests)
@@ -147,11 +146,13 @@ def _used(before: Mapping[int, float], after: Mapping[int, float]) -> dict[int, 
 
 
 def _calls(mesh: Target, service: str) -> int:
-    """Calls that a service has answered so far."""
+    """Calls in tunnels that a service has made or answered so far; without tunnels, calls that it has answered."""
     assert mesh.mesh is not None
-    families = text_string_to_metric_families(mesh.mesh.metrics(service))
-    count = f"{names.RPC_SERVER_DURATION}_count"
-    return int(sum(sample.value for family in families for sample in family.samples if sample.name == count))
+    found = Counter[str]()
+    for family in text_string_to_metric_families(mesh.mesh.metrics(service)):
+        for sample in family.samples:
+            found[sample.name] += int(sample.value)
+    return found[names.TUNNEL_CALLS] or found[f"{names.RPC_SERVER_DURATION}_count"]
 
 
 def _stacks(path: Path) -> Iterator[tuple[int, list[str], int]]:

@@ -1,5 +1,6 @@
 """What lies below a tunnel: TLS, Unix sockets, the ways to write a target."""
 
+import asyncio
 import datetime
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from modelmuxer.tunnel import TunnelChannel
 from modelmuxer.tunnel.resolver import Resolver
 
-from tests.tunnel.conftest import Client, Interop, Server
+from tests.tunnel.conftest import Client, Interop, Server, eventually
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,19 @@ async def test_tls_checks_the_name_and_tells_the_handler() -> None:
             assert context.auth_context()["transport_security_type"] == [b"ssl"]
         async with TunnelChannel(f"127.0.0.1:{port}", credentials=trusting) as channel:
             assert await Client(channel).empty({}).code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_traffic_is_counted_at_both_ends() -> None:
+    async with Server() as server, TunnelChannel(server.address) as channel:
+        client = Client(channel)
+        await asyncio.gather(*(client.empty({}) for _ in range(20)))
+        given_up = client.hang({"name": "a"})
+        await eventually(lambda: server.service.started)
+        given_up.cancel()
+        await eventually(lambda: server.service.cancelled)
+        assert channel.traffic.calls == server.tunnel.traffic.calls == 21
+        assert (channel.traffic.frames, server.tunnel.traffic.frames) == (22, 20)  # one of them cancels
+        assert channel.traffic.batches < channel.traffic.frames
 
 
 def self_signed(name: str) -> tuple[bytes, bytes]:

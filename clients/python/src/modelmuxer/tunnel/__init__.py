@@ -4,7 +4,7 @@ Pure transport: nothing here knows what the calls are for. `tunnel.proto` states
 """
 
 from modelmuxer.tunnel.channel import KEY_METADATA, TunnelChannel, rendezvous
-from modelmuxer.tunnel.options import TunnelOptions
+from modelmuxer.tunnel.options import Traffic, TunnelOptions
 from modelmuxer.tunnel.servicer import SERVICE, TunnelServicer
 
-__all__ = ["KEY_METADATA", "SERVICE", "TunnelChannel", "TunnelOptions", "TunnelServicer", "rendezvous"]
+__all__ = ["KEY_METADATA", "SERVICE", "Traffic", "TunnelChannel", "TunnelOptions", "TunnelServicer", "rendezvous"]

@@ -25,7 +25,7 @@ from modelmuxer.tunnel.interception import (
     InterceptedUnaryUnary,
     sort_interceptors,
 )
-from modelmuxer.tunnel.options import TunnelOptions
+from modelmuxer.tunnel.options import Traffic, TunnelOptions
 from modelmuxer.tunnel.replica import Ready, Replica
 from modelmuxer.tunnel.resolver import Resolver
 
@@ -47,6 +47,7 @@ class TunnelChannel(aio.Channel):
         metadata: metadata of the tunnels themselves, such as an authorization. Calls bring their own.
         health_service: whose `grpc.health.v1.Health/Watch` says whether a replica takes calls; None asks nobody.
         tunnel: sizes and times.
+        traffic: where to count what the channel carries; several channels may share one.
 
     Each call goes to the healthy replica with the fewest calls open, or, if its metadata has a `tunnel-key`, to the one
     that rendezvous hashing names. A peer that has no tunnel is called plainly. Per-call credentials are refused:
@@ -63,6 +64,7 @@ class TunnelChannel(aio.Channel):
         metadata: Iterable[tuple[str, str | bytes]] = (),
         health_service: str | None = "",
         tunnel: TunnelOptions | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
         self._resolver = Resolver(target)
         self._target = target
@@ -74,6 +76,7 @@ class TunnelChannel(aio.Channel):
         self._metadata = aio.Metadata(*metadata)
         self._health_service = health_service
         self._tunnel = tunnel or TunnelOptions()
+        self.traffic = traffic or Traffic()
         self._identity = uuid.uuid4().hex
         self._replicas: dict[str, Replica] = {}
         self._departed: list[Replica] = []
@@ -188,6 +191,7 @@ class TunnelChannel(aio.Channel):
             metadata=self._metadata,
             health_service=self._health_service,
             on_change=self._on_change,
+            traffic=self.traffic,
         )
 
     def _dial(self, address: str) -> aio.Channel:

@@ -23,7 +23,7 @@ from modelmuxer.tunnel.link import (
     Stream,
     TunnelError,
 )
-from modelmuxer.tunnel.options import TunnelOptions
+from modelmuxer.tunnel.options import Traffic, TunnelOptions
 from modelmuxer.tunnel.v1.tunnel_pb2 import ExchangeRequest, ExchangeResponse, Frame, GoingAway
 
 _MAX_ID = 2**32 - 1
@@ -42,8 +42,9 @@ class ClientLink(Link):
         options: TunnelOptions,
         replica: str,
         on_change: Callable[[], None],
+        traffic: Traffic,
     ) -> None:
-        super().__init__(ExchangeRequest, options, replica)
+        super().__init__(ExchangeRequest, options, replica, traffic)
         self.going_away: int | None = None
         """Why the server wants this tunnel to end, if it does."""
         self.over = self.loop.create_future()
@@ -155,6 +156,7 @@ class ClientLink(Link):
         """Opens a call, with the messages that it has already got."""
         call.id = call_id = self._next_id
         self._next_id = call_id + 1
+        self.traffic.calls += 1
         call.send_window = self.peer_window
         call.recv_window = self._recv_window
         call.carrier = call.link = self

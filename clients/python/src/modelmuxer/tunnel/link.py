@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 from weakref import ref
 
 import grpc
-from modelmuxer.tunnel.options import TunnelOptions
+from modelmuxer.tunnel.options import Traffic, TunnelOptions
 from modelmuxer.tunnel.v1.tunnel_pb2 import ExchangeRequest, ExchangeResponse, Frame, Hello
 
 VERSION = 1
@@ -157,9 +157,10 @@ class Carrier:
 class Link(Carrier):
     """One end of one tunnel."""
 
-    def __init__(self, batch_type: type[Batch], options: TunnelOptions, replica: str) -> None:
+    def __init__(self, batch_type: type[Batch], options: TunnelOptions, replica: str, traffic: Traffic) -> None:
         self.loop = asyncio.get_running_loop()
         self.options = options
+        self.traffic = traffic
         self.streams: dict[int, Any] = {}
         """The open calls: streams, or weak references to streams where nobody but their reader shall keep them."""
         self.peer_hello = Hello()
@@ -251,7 +252,10 @@ class Link(Carrier):
                 if left_s > 0:
                     await self._sleep(enough, left_s)
             last = time.monotonic()
-            await write(self._next_batch().SerializeToString())
+            batch = self._next_batch()
+            self.traffic.batches += 1
+            self.traffic.frames += len(batch.frames)
+            await write(batch.SerializeToString())
             self.drained()
 
     async def _sleep(self, enough: int, at_most_s: float | None = None) -> None:

@@ -1,8 +1,22 @@
-"""The numbers of a tunnel, for either end; every default is meant to be right for a mesh in one region."""
+"""The numbers of a tunnel, for either end: what it grants, and what it has carried. Every default is meant to be right
+for a mesh in one region.
+"""
 
 from dataclasses import dataclass
 
 MIB = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What one end has carried so far, in all of its tunnels together. Frames a batch say how well they gather."""
+
+    calls: int = 0
+    """Calls opened, those that were given up included."""
+    batches: int = 0
+    """Batches sent."""
+    frames: int = 0
+    """Frames sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from grpc import aio
 from modelmuxer.tunnel.calls import ClientCall
 from modelmuxer.tunnel.client_link import DRAIN, ClientLink, NoTunnel
 from modelmuxer.tunnel.link import TunnelError
-from modelmuxer.tunnel.options import TunnelOptions
+from modelmuxer.tunnel.options import Traffic, TunnelOptions
 from modelmuxer.tunnel.plain import PlainLink
 
 _WATCH = "/grpc.health.v1.Health/Watch"
@@ -38,6 +38,7 @@ class Replica:
         metadata: aio.Metadata,
         health_service: str | None,
         on_change: Callable[[], None],
+        traffic: Traffic,
     ) -> None:
         self.address = address
         self.link: Ready | None = None
@@ -53,6 +54,7 @@ class Replica:
         self._metadata = metadata
         self._health_service = health_service
         self._on_change = on_change
+        self._traffic = traffic
         self._retry = asyncio.Event()
         self._links: set[Ready] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,7 +97,7 @@ class Replica:
                 await self._pause(1)
 
     async def _connect(self, channel: aio.Channel) -> Ready:
-        link = ClientLink(channel, self._options, self._identity, self._on_change)
+        link = ClientLink(channel, self._options, self._identity, self._on_change, self._traffic)
         try:
             await link.connect(self._metadata)
         except NoTunnel:

@@ -24,7 +24,7 @@ from modelmuxer.tunnel.link import (
     Stream,
     TunnelError,
 )
-from modelmuxer.tunnel.options import TunnelOptions
+from modelmuxer.tunnel.options import Traffic, TunnelOptions
 from modelmuxer.tunnel.v1.tunnel_pb2 import ExchangeRequest, ExchangeResponse, Frame, GoingAway
 
 SERVICE, _, _METHOD = EXCHANGE.removeprefix("/").partition("/")
@@ -48,9 +48,14 @@ class TunnelServicer:
     """
 
     def __init__(
-        self, *, interceptors: Sequence[aio.ServerInterceptor] = (), options: TunnelOptions | None = None
+        self,
+        *,
+        interceptors: Sequence[aio.ServerInterceptor] = (),
+        options: TunnelOptions | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
         self.options = options or TunnelOptions()
+        self.traffic = traffic or Traffic()
         self.replica = uuid.uuid4().hex
         self._interceptors = tuple(interceptors)
         self._generic: list[grpc.GenericRpcHandler] = []
@@ -137,7 +142,7 @@ class ServerLink(Link):
     """The server's end of one tunnel."""
 
     def __init__(self, servicer: TunnelServicer, context: "aio.ServicerContext[bytes, bytes]") -> None:
-        super().__init__(ExchangeResponse, servicer.options, servicer.replica)
+        super().__init__(ExchangeResponse, servicer.options, servicer.replica, servicer.traffic)
         self._fill.hello.max_calls = self.options.max_calls
         self.context = context
         self.running: set[asyncio.Task[None]] = set()
@@ -234,6 +239,7 @@ class ServerLink(Link):
         if self._closed_to_calls:
             return  # going_away has named the last call that is served, or will before the client can wait
         self._last_id = call_id
+        self.traffic.calls += 1
         if len(self.streams) >= self.options.max_calls or len(self.running) >= 2 * self.options.max_calls:
             # twice, because a cancelled call's handler may need a moment, and no more, against open-and-cancel floods
             code = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
