@@ -124,10 +124,9 @@ async def test_a_budget_for_37_calls_serves_exactly_37_over_four_routers(tmp_pat
 
 
 @pytest.mark.timeout(400)
-async def test_where_calls_cost_less_than_they_might_nearly_all_is_used_and_nothing_beyond(
-    tmp_path: Path, store: str
-) -> None:
-    async with racing(tmp_path, store, MODELMUXER_BUDGET_WAIT_S="30") as race:
+async def test_where_calls_cost_less_than_they_might_nearly_all_is_used_and_nothing_beyond(tmp_path: Path) -> None:
+    tool("mongodb")
+    async with racing(tmp_path, "mongodb", MODELMUXER_BUDGET_WAIT_S="30") as race:
         limit_nanos = 4_000_000
         await race.budget(limit_nanos)
 
@@ -145,8 +144,8 @@ async def test_where_calls_cost_less_than_they_might_nearly_all_is_used_and_noth
 
 
 @pytest.mark.timeout(400)
-async def test_a_rate_holds_over_four_routers(tmp_path: Path, store: str) -> None:
-    async with racing(tmp_path, store) as race:
+async def test_a_rate_holds_over_four_routers(tmp_path: Path) -> None:
+    async with racing(tmp_path, "sqlite") as race:
         await race.limit(requests_per_minute=100)
         begun_s = time.monotonic()
         ended = Counter[str]()
@@ -168,7 +167,7 @@ async def test_a_rate_holds_over_four_routers(tmp_path: Path, store: str) -> Non
 async def test_what_a_router_has_spent_is_counted_once_whatever_happens_to_it(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    short = {"LEASE_TTL_S": "1", "LONGEST_CALL_S": "10", "SWEEP_INTERVAL_S": "0.2", "BUDGET_WAIT_S": "20"}
+    short = {"LEASE_TTL_S": "1", "LONGEST_CALL_S": "6", "SWEEP_INTERVAL_S": "0.2", "BUDGET_WAIT_S": "20"}
     async with racing(tmp_path, "sqlite", **{f"MODELMUXER_{name}": value for name, value in short.items()}) as race:
         limit_nanos = 3_000_000
         await race.budget(limit_nanos)

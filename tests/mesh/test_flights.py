@@ -26,7 +26,7 @@ from tests.mesh.mesh import Mesh, eventually
 ROUTERS = ("router", "router-2", "router-3", "router-4")
 BOUND_S = 20.0  # silence is heard after 1 s before the first token and after 5 s in an answer; machines are busy
 BEFORE, AFTER = "before the first token", "after the first token"
-HANGING = {BEFORE: 40, AFTER: 200}  # an answer that has begun is to last for longer than the silence that ends it
+HANGING = {BEFORE: "tokens=20", AFTER: "tokens=140"}  # one that has begun outlasts the silence that ends it
 
 pytestmark = pytest.mark.timeout(300)  # eight processes start on a machine that may be busy
 
@@ -214,7 +214,7 @@ async def test_a_cache_that_is_killed_harms_nobody_who_has_seen_nothing(mesh: Me
 @pytest.mark.parametrize("moment", [BEFORE, AFTER])
 async def test_a_leaders_router_that_hangs_is_waited_for_a_bounded_time(mesh: Mesh, moment: str) -> None:
     async with callers(mesh) as clients:
-        prompt = f"[[sim ttft=2s tps=20 tokens={HANGING[moment]}]] hung {moment}"
+        prompt = f"[[sim ttft=2s tps=20 {HANGING[moment]}]] hung {moment}"
         async with flight(mesh, clients, prompt, moment) as (leader, near, far):
             with hung(replica(mesh, "router-2")):
                 for stream in (near, far):
@@ -234,7 +234,7 @@ async def test_a_leaders_router_that_hangs_is_waited_for_a_bounded_time(mesh: Me
 @pytest.mark.parametrize("moment", [BEFORE, AFTER])
 async def test_a_cache_that_hangs_is_waited_for_a_bounded_time(mesh: Mesh, moment: str) -> None:
     async with callers(mesh) as clients:
-        prompt = f"[[sim ttft=2s tps=20 tokens={HANGING[moment]}]] hung cache {moment}"
+        prompt = f"[[sim ttft=2s tps=20 {HANGING[moment]}]] hung cache {moment}"
         async with flight(mesh, clients, prompt, moment) as (leader, near, far):
             with hung(mesh.processes()["cache"]):
                 late = [Stream(client, f"who comes while it hangs {moment}") for client in clients]

@@ -105,13 +105,18 @@ def main() -> None:
     metadata = report.metadata(seconds=seconds, tracing=arguments.tracing, transport=arguments.transport)
     environ = {"MODELMUXER_MESH_TRANSPORT": arguments.transport}
     rows: list[report.Row] = []
+    profiles: list[report.Row] = []
     for redis in (False, True):
-        if own := [case for case in cases if case.redis == redis]:
+        own = [case for case in cases if case.redis == redis]
+        profiled = _PROFILE in suites and not redis
+        if own or profiled:
             with (
                 _redis(console) if redis else nullcontext(environ) as store,
                 _bench(console, seconds, {**environ, **store}, tracing=arguments.tracing) as bench,
             ):
                 rows += _measured(console, own, bench)
+                if profiled:
+                    profiles.append(_profiled(console, bench, scale.callers[-1]))
     tracing = "tracing on" if arguments.tracing else "tracing off"
     title = f"{metadata['date']}, {metadata['cores']} cores, {arguments.transport}, {tracing}"
     shown = list(report.tables(rows, title=title)) if rows else []
@@ -130,14 +135,12 @@ def main() -> None:
         harmed = asyncio.run(cache_faults.measure(seconds))
         rows += harmed
         shown += report.lists(harmed, title="Redis in trouble: what callers notice")
-    if _PROFILE in suites:
-        with _bench(console, seconds, environ, tracing=arguments.tracing) as bench:
-            console.print("Watching where the CPU goes")
-            row = profiler.measure(bench.targets["mesh"], bench.callers, seconds=2 * seconds, callers=scale.callers[-1])
+    for row in profiles:
         rows.append(row)
         shown += profiler.tables(row)
     if _MONEY in suites:
-        plan = money.Plan(seconds=seconds, callers=(4,), turns=1) if arguments.quick else money.Plan(seconds=seconds)
+        least = money.Plan(seconds=seconds, callers=(4,), turns=1, stores=("sqlite",))
+        plan = least if arguments.quick else money.Plan(seconds=seconds)
         counted = money.measure(plan)
         rows += counted
         shown += report.tables(counted, title=f"{title}; req/s of the mesh without a ledger")
@@ -186,6 +189,11 @@ def _measured(console: Console, cases: list[Case], bench: Bench) -> list[report.
         rows += bench.run(case)
         console.print(_line(rows[-1]), soft_wrap=True)
     return rows
+
+
+def _profiled(console: Console, bench: Bench, callers: int) -> report.Row:
+    console.print("Watching where the CPU goes")
+    return profiler.measure(bench.targets["mesh"], bench.callers, seconds=2 * bench.seconds, callers=callers)
 
 
 def _shown(console: Console, cases: list[Case]) -> Iterator[Case]:

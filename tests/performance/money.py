@@ -50,13 +50,13 @@ class Plan:
     """Of each mesh, at each number of callers, over all turns."""
     callers: tuple[int, ...] = (1, 8, 32)
     turns: int = 4
+    stores: tuple[str, ...] = ("sqlite", *(("mongodb",) if TOOLS["mongodb"].cached.exists() else ()))
 
 
 def measure(plan: Plan) -> list[report.Row]:
-    """A row for each mesh and number of callers, and one for what accounting settles, on each store that there is."""
+    """A row for each mesh and number of callers, and one for what accounting settles, on each store."""
     rows: list[report.Row] = []
-    stores = ["sqlite", *(["mongodb"] if TOOLS["mongodb"].cached.exists() else [])]
-    for store in stores:
+    for store in plan.stores:
         with ExitStack() as stack:
             server = stack.enter_context(MongoServer()) if store == "mongodb" else None
             environ = {} if server is None else {"MODELMUXER_LEDGER_STORE": store, "MONGODB_URL": f"{server.url}bench"}

@@ -24,7 +24,7 @@ from shared.telemetry import metrics
 
 RESOLVE_S = 2.0
 RETRY_S = 0.5
-INTRODUCTION_S = 2.0  # how long a question waits for replicas that nothing has been heard of yet
+INTRODUCTION_S = 2.0  # from when a replica is found: for so long questions wait to hear of it
 MOST_WINDOWS = 16  # askers with targets of their own whose recent demand is kept
 REPORTS = OrcaLoadReportRequest(report_interval=Duration(seconds=1))
 CHANNEL = (
@@ -113,7 +113,8 @@ class Fleet:
         for address in found:
             if address not in self._records:
                 record = self._records[address] = Record(address, patience_s=self._patience_s)
-                self._heard[address] = asyncio.Event()
+                self._heard[address] = heard = asyncio.Event()
+                asyncio.get_running_loop().call_later(INTRODUCTION_S, heard.set)
                 self._followers[address] = asyncio.create_task(self._follow(record), name=f"follow {address}")
 
     async def _follow(self, record: Record) -> None:
