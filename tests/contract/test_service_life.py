@@ -5,11 +5,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import aiohttp
 import grpc
@@ -24,8 +23,8 @@ from shared.runner import App, StartError, running
 from tests.contract.example import CACHE, PROVIDER, Example, ExampleSettings, calling, serving, until
 from tests.ports import free_ports
 from tests.tools import requires_tool, tool
+from tests.zygote import Process, zygote
 
-ROOT = Path(__file__).parents[2]
 COUNT = provider_pb2.CountTokensRequest(model="four")
 
 
@@ -277,41 +276,39 @@ async def grpcurl(*arguments: str) -> str:
 
 
 def test_a_process_says_where_it_listens_answers_probes_and_ends_cleanly_on_sigterm(tmp_path: Path) -> None:
-    with process(tmp_path) as (service, said):
+    with process(tmp_path) as (service, said, log):
         host, _, port = said["grpc"].rpartition(":")
         assert (said["service"], said["replica"]) == ("provider-proxy", f"provider-proxy/{said['grpc']}")
         assert run("--health", tmp_path, MODELMUXER_PROVIDER_PROXY_PORT=port).stdout == "SERVING\n"
         service.send_signal(signal.SIGTERM)
         assert service.wait(10) == 0
         assert run("--health", tmp_path, MODELMUXER_PROVIDER_PROXY_PORT=port).returncode == 1
-        assert service.stderr is not None
-        lines = [json.loads(line) for line in service.stderr]
+        lines = [json.loads(line) for line in log]
         assert [line["message"] for line in lines] == ["Serving", "Draining", "Stopped"]
         assert host == "127.0.0.1"
 
 
 def test_a_replica_that_is_given_a_name_bears_it(tmp_path: Path) -> None:
-    with process(tmp_path, MODELMUXER_REPLICA="pod-7f") as (_, said):
+    with process(tmp_path, MODELMUXER_REPLICA="pod-7f") as (_, said, _):
         assert said["replica"] == "provider-proxy/pod-7f"
 
 
 def test_a_second_signal_ends_the_process_although_calls_still_run(tmp_path: Path) -> None:
-    with process(tmp_path, MODELMUXER_GRACE_S="60") as (service, said):
+    with process(tmp_path, MODELMUXER_GRACE_S="60") as (service, said, log):
         token = (tmp_path / "mesh-token").read_text().strip()
         with grpc.insecure_channel(said["grpc"]) as channel:
             stub = provider_pb2_grpc.ProviderServiceStub(channel)
             watch = stub.WatchProviders(provider_pb2.WatchProvidersRequest(), metadata=(("x-mesh-token", token),))
             next(iter(watch))
-            assert service.stderr is not None
-            assert "Serving" in service.stderr.readline()
+            assert "Serving" in log.readline()
             service.send_signal(signal.SIGINT)
-            assert "Draining" in service.stderr.readline()
+            assert "Draining" in log.readline()
             service.send_signal(signal.SIGINT)
             assert service.wait(5) == 0
 
 
 def test_a_process_can_be_set_aside_and_taken_back(tmp_path: Path) -> None:
-    with process(tmp_path) as (service, said), grpc.insecure_channel(said["grpc"]) as channel:
+    with process(tmp_path) as (service, said, _), grpc.insecure_channel(said["grpc"]) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         watches = [
             stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=20) for name in ("readiness", PROVIDER)
@@ -349,30 +346,23 @@ def settings(home: Path, **environ: str) -> ExampleSettings:
 def environment(home: Path, environ: dict[str, str]) -> dict[str, str]:
     quiet = {name: value for name, value in os.environ.items() if not name.startswith(("MODELMUXER_", "OTEL_"))}
     defaults = {"MODELMUXER_HOME": str(home), "MODELMUXER_PROVIDER_PROXY_PORT": "0", "MODELMUXER_DRAIN_WAIT_S": "0"}
-    return quiet | defaults | {"PYTHONPATH": str(ROOT)} | environ
+    return quiet | defaults | environ
 
 
 def run(option: str, home: Path, **environ: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "tests.contract.example_process", option]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment(home, environ), capture_output=True, text=True, timeout=60, check=False
-    )
+    return zygote().run(["tests.contract.example_process", option], environment(home, environ), timeout=60)
 
 
 @contextmanager
-def process(home: Path, **environ: str) -> "Iterator[tuple[subprocess.Popen[str], dict[str, str]]]":
-    """The example as a process, and what it says when it serves."""
-    service = subprocess.Popen(
-        [sys.executable, "-m", "tests.contract.example_process"],
-        cwd=ROOT,
-        env=environment(home, environ),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert service.stdout is not None
-    try:
-        yield service, json.loads(service.stdout.readline())
-    finally:
-        service.kill()
-        service.wait(10)
+def process(home: Path, **environ: str) -> Iterator[tuple[Process, dict[str, str], IO[str]]]:
+    """The example as a process, what it says when it serves, and its log."""
+    (said, saying), (logged, logging) = os.pipe(), os.pipe()
+    with os.fdopen(said) as output, os.fdopen(logged) as log:
+        service = zygote().spawn(["tests.contract.example_process"], environment(home, environ), saying, logging)
+        os.close(saying)
+        os.close(logging)
+        try:
+            yield service, json.loads(output.readline()), log
+        finally:
+            service.kill()
+            service.wait(10)
