@@ -1,5 +1,7 @@
 """What all tests share: those that drive an external program are skipped, and counted, where it is missing."""
 
+import gc
+
 import pytest
 
 from tests.tools import TOOLS, tool
@@ -21,3 +23,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for name, needed in TOOLS.items():
         if count := sum(f"{name} is not here" in reason for reason in skipped):
             terminalreporter.write_line(f"{count} tests were skipped for want of {name}: {needed.hint}", yellow=True)
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported and collected is never garbage: collectors that look at it again and again take seconds."""
+    gc.collect()
+    gc.freeze()
