@@ -26,6 +26,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What has been imported and collected is never garbage: collectors that look at it again and again take seconds."""
+    """What is imported and collected is never garbage: a collector that looks at it each time takes seconds."""
     gc.collect()
     gc.freeze()
