@@ -64,7 +64,13 @@ class Registry:
 
     def __init__(self, interceptors: Sequence[Interceptor]) -> None:
         self._interceptors = interceptors
-        self.handlers: list[grpc.GenericRpcHandler] = []
+        self.services: dict[str, dict[str, Handler]] = {}
+        """What is registered: methods by name, by service."""
+
+    @property
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        """All of it, as a server takes it."""
+        return [grpc.method_handlers_generic_handler(service, methods) for service, methods in self.services.items()]
 
     def add(self, add_to_server: Callable[[Any, Any], None], servicer: object, *, public: bool = False) -> None:
         """Registers a servicer's methods."""
@@ -72,8 +78,9 @@ class Registry:
 
     def wrap(self, service: str, handlers: Mapping[str, Handler], public: bool) -> None:
         """Registers methods by name."""
-        wrapped = {name: self._wrapped(Method(service, name, public), handler) for name, handler in handlers.items()}
-        self.handlers.append(grpc.method_handlers_generic_handler(service, wrapped))
+        self.services[service] = {
+            name: self._wrapped(Method(service, name, public), handler) for name, handler in handlers.items()
+        }
 
     def _wrapped(self, method: Method, handler: Handler) -> Handler:
         proceed = decoded(handler)

@@ -221,7 +221,7 @@ async def running(name: str, settings: S, build: Build[S]) -> AsyncIterator[App]
         await build(settings, app)
         server.add_generic_rpc_handlers(_handlers(app))
         mesh_tunnel = tunnel.servicer(
-            app.registry.handlers, max_message_bytes=settings.max_message_bytes, max_calls=settings.worker_connections
+            app.registry.services, max_message_bytes=settings.max_message_bytes, max_calls=settings.worker_connections
         )
         app.on_drain(functools.partial(mesh_tunnel.drain, settings.grace_s))
         exchange = Registry([interceptors.errors])

@@ -4,8 +4,9 @@ The transport itself is `modelmuxer.tunnel`. It stands in the client's distribut
 uses it too and must not install the mesh for that.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from operator import attrgetter
+from typing import Any, TypeAlias
 
 import grpc
 from modelmuxer.tunnel import SERVICE as SERVICE
@@ -16,6 +17,8 @@ from prometheus_client.registry import Collector
 
 from shared.health import READINESS
 from shared.telemetry import names
+
+Services: TypeAlias = "Mapping[str, Mapping[str, grpc.RpcMethodHandler[Any, Any]]]"
 
 _MADE, _SERVED = Traffic(), Traffic()
 
@@ -48,10 +51,11 @@ def connect(target: str, max_message_bytes: int) -> TunnelChannel:
     return TunnelChannel(target, options=options, health_service=READINESS, tunnel=tunnel, traffic=_MADE)
 
 
-def servicer(handlers: Sequence[grpc.GenericRpcHandler], *, max_message_bytes: int, max_calls: int) -> TunnelServicer:
+def servicer(services: Services, *, max_message_bytes: int, max_calls: int) -> TunnelServicer:
     """Serves in tunnels what the handlers serve on the plain port; they bring their interceptors with them."""
     tunnel = TunnelServicer(options=_options(max_message_bytes, max_calls), traffic=_SERVED)
-    tunnel.add_generic_rpc_handlers(handlers)
+    for service, handlers in services.items():
+        tunnel.add_registered_method_handlers(service, handlers)
     return tunnel
 
 

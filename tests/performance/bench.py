@@ -193,7 +193,7 @@ def _measured(console: Console, cases: list[Case], bench: Bench) -> list[report.
 
 def _profiled(console: Console, bench: Bench, callers: int) -> report.Row:
     console.print("Watching where the CPU goes")
-    return profiler.measure(bench.targets["mesh"], bench.callers, seconds=2 * bench.seconds, callers=callers)
+    return profiler.measure(bench.targets["mesh"], bench.callers, seconds=4 * bench.seconds, callers=callers)
 
 
 def _shown(console: Console, cases: list[Case]) -> Iterator[Case]:

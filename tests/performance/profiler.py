@@ -60,7 +60,8 @@ _WAITING = re.compile(
 _INNERMOST = 3  # frames in which a wait shows: the C library's own names are not always known
 _SERVICES = ("router", "provider-proxy", "cache", "accounting")
 _TOP = 10
-_HERTZ = 100
+_MOST_HERTZ, _LEAST_HERTZ = 100, 20  # the sampler halves the rate of what it watches at the one, hardly at the other
+_SAMPLES = 300
 _FRAME = re.compile(r"^(?P<function>.*) \((?P<file>[^()]*?)(?::\d+)?\)$")
 _THREAD = re.compile(r"^thread \((?P<tid>\d+)\)")
 
@@ -129,9 +130,9 @@ def _sample(process: psutil.Process, output: Path, seconds: float) -> subprocess
         "--full-filenames",
         "--format",
         "raw",
-        "--rate",
-        str(_HERTZ),
     ]
+    rate = min(max(round(_SAMPLES / seconds), _LEAST_HERTZ), _MOST_HERTZ)
+    command += ["--rate", str(rate)]
     command += ["--duration", str(max(round(seconds), 1)), "--output", str(output), "--pid", str(process.pid)]
     program = Path(sys.executable).with_name(command[0])
     return subprocess.Popen([program, *command[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

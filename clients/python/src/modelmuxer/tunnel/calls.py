@@ -77,6 +77,7 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
     _ending: tuple[grpc.StatusCode, str, Sequence[bytes]] | None = None
     _cancelled_here = False
     metadata: Sequence[bytes] = ()
+    metadata_bytes = 0
     wait_for_ready = False
     deadline: float | None = None
     _timer: asyncio.TimerHandle | None = None
@@ -103,6 +104,7 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
         self.inbox = deque()
         if metadata is not None:
             self.metadata = encode_metadata(metadata)
+            self.metadata_bytes = sum(map(len, self.metadata))
         if wait_for_ready:
             self.wait_for_ready = True
         if timeout is not None:
@@ -194,7 +196,7 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
 
     def start(self) -> None:
         """Sends the call on its way, or has the channel keep it until there is one."""
-        if self.metadata and sum(map(len, self.metadata)) > MAX_METADATA_BYTES:
+        if self.metadata_bytes > MAX_METADATA_BYTES:
             self._finish_here(grpc.StatusCode.RESOURCE_EXHAUSTED, f"Metadata longer than {MAX_METADATA_BYTES} bytes.")
             return
         if self._timer is not None and self.deadline is not None and self.deadline <= time.monotonic():

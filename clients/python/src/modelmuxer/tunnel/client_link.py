@@ -168,16 +168,13 @@ class ClientLink(Link):
             size = len(message)
             if self.fits(call, size):
                 call.send_window -= size + MESSAGE_COST
-                if call.metadata or call.deadline is not None:
-                    fields, fields_size = self._opening(call)
-                    size += fields_size
-                    self._add(message=message, half_close=True, **fields)
-                else:
-                    self._add(id=call_id, kind=OPEN, method=method.name, message=message, half_close=True)
-                self._touch(size + 64)
+                self._begin(
+                    call, self._add(id=call_id, kind=OPEN, method=method.name, message=message, half_close=True)
+                )
+                self._touch(size + call.metadata_bytes + 64)
                 return
-        fields, size = self._opening(call)
-        self.put(size + 64, **fields)
+        self._begin(call, self._add(id=call_id, kind=OPEN, method=method.name))
+        self._touch(call.metadata_bytes + 64)
         for message in messages:
             self.send(call, message)
         if call.half_closed:
@@ -185,16 +182,13 @@ class ClientLink(Link):
         if call.backlog is None:
             call.release()
 
-    def _opening(self, call: ClientCall[Any, Any]) -> tuple[dict[str, Any], int]:
-        """The fields of the call's first frame, and about how many bytes they are."""
-        fields: dict[str, Any] = {"id": call.id, "kind": OPEN, "method": call.method.name}
-        size = 0
+    @staticmethod
+    def _begin(call: ClientCall[Any, Any], frame: Frame) -> None:
+        """Puts into the call's first frame what not every call has."""
         if call.metadata:
-            fields["metadata"] = call.metadata
-            size = sum(map(len, call.metadata))
+            frame.metadata.extend(call.metadata)
         if call.deadline is not None:
-            fields["timeout_us"] = max(int((call.deadline - time.monotonic()) * 1e6), 0)
-        return fields, size
+            frame.timeout_us = max(int((call.deadline - time.monotonic()) * 1e6), 0)
 
     def _abandon(self, call_id: int) -> "Callable[[ref[Any]], None]":
         def abandoned(_: "ref[Any]") -> None:

@@ -191,7 +191,9 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
         try:
             if self._over:
                 return
-            handler = await self.link.find_handler(CallDetails(self.method, self._metadata))
+            handler: Any = self.link.handlers.get(self.method)
+            if handler is None:
+                handler = await self.link.find_handler(CallDetails(self.method, self._metadata))
             if handler is None:
                 self._end(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
                 return
@@ -294,7 +296,7 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
         trailers = _encode(self._trailers, strict=False) if self._trailers else ()
         if trailers is None:
             code, details, message, trailers = _TOO_MUCH, "Trailing metadata that cannot be sent.", None, ()
-        self.link.send_end(self, code.value[0], details, trailers, message)
+        self.link.send_end(self, 0 if code is _OK else code.value[0], details, trailers, message)
 
     def _finish(self) -> None:
         self._over = True

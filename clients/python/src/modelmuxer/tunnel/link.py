@@ -70,11 +70,12 @@ def decode_metadata(flat: Sequence[bytes]) -> tuple[Metadatum, ...]:
     """The reverse. A value that should be text and is not becomes text with replacement marks."""
     if not flat:
         return ()
+    decoded = []
     items = iter(flat)
-    return tuple(
-        Metadatum(key.decode("ascii", "replace"), value if key.endswith(b"-bin") else value.decode("utf-8", "replace"))
-        for key, value in zip(items, items, strict=False)
-    )
+    for raw, value in zip(items, items, strict=False):
+        key = raw.decode("ascii", "replace")
+        decoded.append(Metadatum(key, value if key.endswith("-bin") else value.decode("utf-8", "replace")))
+    return tuple(decoded)
 
 
 class Stream:

@@ -103,6 +103,11 @@ class TunnelServicer:
             for link in self._links:
                 link.cut()
 
+    @property
+    def direct_handlers(self) -> "Mapping[str, grpc.RpcMethodHandler[Any, Any]]":
+        """Those that no interceptor stands before, by the full names of their methods."""
+        return {} if self._interceptors else self._handlers
+
     async def find_handler(self, details: CallDetails) -> Any:
         """The handler of a call, by way of the interceptors; None if there is none."""
         if self._interceptors:
@@ -146,6 +151,7 @@ class ServerLink(Link):
         self._fill.hello.max_calls = self.options.max_calls
         self.context = context
         self.running: set[asyncio.Task[None]] = set()
+        self.handlers = servicer.direct_handlers
         self.find_handler: Callable[[CallDetails], Any] = servicer.find_handler
         self.over = self.loop.create_future()
         self._last_id = 0
