@@ -34,6 +34,7 @@ _SEMANTIC = "semantic"  # the index by itself, and what it would serve
 _HOP = "hop"  # one call's way between two processes: no mesh, no floor, its own pairs
 _CACHE = "cache"  # has more to tell than its cases
 _FAULTS = "cache-faults"  # Redis in every kind of trouble, under load
+_TRANSPORT = "MODELMUXER_MESH_TRANSPORT"
 _PROFILE = "profile"  # where the mesh's CPU goes: watched from outside, nothing beside it
 _FLIGHT = "flight"  # how many upstream calls become of many equal ones: a mesh of its own, of four routers
 _MONEY = "money"  # the ledger, budgets and leases on against off: two meshes of its own
@@ -103,7 +104,7 @@ def main() -> None:
     suites = arguments.suites or _UNASKED
     cases = [case for name in suites if name in SUITES for case in SUITES[name](scale)]
     metadata = report.metadata(seconds=seconds, tracing=arguments.tracing, transport=arguments.transport)
-    environ = {"MODELMUXER_MESH_TRANSPORT": arguments.transport}
+    environ = {_TRANSPORT: arguments.transport}
     rows: list[report.Row] = []
     profiles: list[report.Row] = []
     for redis in (False, True):
@@ -116,7 +117,11 @@ def main() -> None:
             ):
                 rows += _measured(console, own, bench)
                 if profiled:
-                    profiles.append(_profiled(console, bench, scale.callers[-1]))
+                    profiles.append(_profiled(console, bench, arguments.transport, scale.callers[-1]))
+    if profiles and not arguments.quick:
+        other = "plain" if arguments.transport == "tunnel" else "tunnel"
+        with _bench(console, seconds, {_TRANSPORT: other}, tracing=arguments.tracing) as bench:
+            profiles.append(_profiled(console, bench, other, scale.callers[-1]))
     tracing = "tracing on" if arguments.tracing else "tracing off"
     title = f"{metadata['date']}, {metadata['cores']} cores, {arguments.transport}, {tracing}"
     shown = list(report.tables(rows, title=title)) if rows else []
@@ -191,9 +196,10 @@ def _measured(console: Console, cases: list[Case], bench: Bench) -> list[report.
     return rows
 
 
-def _profiled(console: Console, bench: Bench, callers: int) -> report.Row:
-    console.print("Watching where the CPU goes")
-    return profiler.measure(bench.targets["mesh"], bench.callers, seconds=4 * bench.seconds, callers=callers)
+def _profiled(console: Console, bench: Bench, transport: str, callers: int) -> report.Row:
+    console.print(f"Watching where the CPU goes, {transport}")
+    mesh = bench.targets["mesh"]
+    return profiler.measure(mesh, bench.callers, seconds=4 * bench.seconds, callers=callers, transport=transport)
 
 
 def _shown(console: Console, cases: list[Case]) -> Iterator[Case]:

@@ -86,9 +86,9 @@ class Profile:
         return self.cpu_us * self.areas[HOP]
 
 
-def measure(mesh: Target, callers_pool: ProcessPoolExecutor, *, seconds: float, callers: int) -> Row:
+def measure(mesh: Target, callers_pool: ProcessPoolExecutor, *, seconds: float, callers: int, transport: str) -> Row:
     """Loads the mesh's HTTP face, watches its services, and says what they did."""
-    case = Case(suite="profile", name="http unary", face="http", callers=callers)
+    case = Case(suite="profile", name=f"http unary, {transport}", face="http", callers=callers)
     load = Load(
         address=mesh.http,
         key=mesh.key,
@@ -118,7 +118,7 @@ def measure(mesh: Target, callers_pool: ProcessPoolExecutor, *, seconds: float, 
         name: _profile(requests, used[name], stacks[name], watched[name].pid, calls[name] / requests)
         for name in watched
     }
-    return {**_row(profiles, callers), "rps": round(requests / measured.seconds, 1), "errors": measured.errors}
+    return {**_row(profiles, case), "rps": round(requests / measured.seconds, 1), "errors": measured.errors}
 
 
 def _sample(process: psutil.Process, output: Path, seconds: float) -> subprocess.Popen[bytes]:
@@ -204,14 +204,14 @@ def _function(frames: list[str]) -> str:
     return "(no Python)"
 
 
-def _row(profiles: Mapping[str, Profile], callers: int) -> Row:
+def _row(profiles: Mapping[str, Profile], case: Case) -> Row:
     """For machines: the shares of each service."""
     total = sum(profile.cpu_us for profile in profiles.values())
     hops = sum(profile.hop_us for profile in profiles.values())
     return {
-        "suite": "profile",
-        "case": "http unary",
-        "callers": callers,
+        "suite": case.suite,
+        "case": case.name,
+        "callers": case.callers,
         "rss_mb": {},
         "cpu_us": {name: round(profile.cpu_us) for name, profile in profiles.items()},
         "hops_of_request": round(hops / total, 3),
@@ -235,7 +235,8 @@ def tables(row: Row) -> Iterator[Table]:
     """For eyes: areas by service, then each service's top ten."""
     services = list(row["cpu_us"])
     areas = Table(
-        title=f"Where a request's CPU goes, {row['callers']} HTTP callers: {row['hops_of_request']:.0%} in the hops",
+        title=f"Where a request's CPU goes: {row['case']}, {row['callers']} callers: "
+        f"{row['hops_of_request']:.0%} in the hops",
         title_justify="left",
         caption="Shares of the service's own CPU; the sampler is in them.",
         caption_justify="left",
