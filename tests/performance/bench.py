@@ -75,7 +75,7 @@ class Bench:
             name: report.row(case, self.targets[name], measured[name], cpu_s[name], lookups[name])
             for name in case.targets
         }
-        report.compare(rows["mesh"], rows.get("floor"), rows.get("direct"))
+        report.compare(rows["mesh"], rows)
         return list(rows.values())
 
     def _measure(self, case: Case, target: Target, seconds: float) -> Measured:

@@ -19,11 +19,14 @@ from tests.performance.targets import Target
 
 Row = dict[str, Any]
 
+BESIDE = ("floor", "tunnel floor", "direct")  # what the mesh is measured against
+
 _SERVICES = {"router": "router", "provider-proxy": "proxy", "cache": "cache", "accounting": "acc.", "simulator": "sim."}
 _FIGURES = {
     "callers": "callers",
     "req/s": "rps",
     "of floor": "rps_of_floor",
+    "of tunnel floor": "rps_of_tunnel_floor",
     "p50 ms": "p50_ms",
     "p99 ms": "p99_ms",
     "first token": "ttft_p50_ms",
@@ -63,10 +66,12 @@ def row(case: Case, target: Target, measured: Measured, cpu_s: Mapping[str, floa
     return made
 
 
-def compare(mesh: Row, floor: Row | None, direct: Row | None) -> None:
-    """Writes into the mesh's row how it stands to the floor, and what it adds to the provider's own first token."""
-    if floor and floor["rps"]:
-        mesh["rps_of_floor"] = round(mesh["rps"] / floor["rps"], 3)
+def compare(mesh: Row, beside: Mapping[str, Row]) -> None:
+    """Writes into the mesh's row how it stands to the floors, and what it adds to the provider's own first token."""
+    for name, figure in (("floor", "rps_of_floor"), ("tunnel floor", "rps_of_tunnel_floor")):
+        if name in beside and beside[name]["rps"]:
+            mesh[figure] = round(mesh["rps"] / beside[name]["rps"], 3)
+    direct = beside.get("direct")
     for name, percent in (("added_ttft_p50_ms", "ttft_p50_ms"), ("added_ttft_p99_ms", "ttft_p99_ms")):
         if direct and mesh[percent] is not None and direct[percent] is not None:
             mesh[name] = round(mesh[percent] - direct[percent], 3)
@@ -77,7 +82,7 @@ def hits_beside_misses(rows: Collection[Row]) -> Iterator[Row]:
     misses = {(made["suite"], made["case"], made["callers"]): made for made in rows if "misses" in made["case"]}
     for made in rows:
         beside = misses.get((made["suite"], made["case"].replace("hits", "misses"), made["callers"]))
-        if "hits" not in made["case"] or beside is None or made["suite"] in ("floor", "direct"):
+        if "hits" not in made["case"] or beside is None or made["suite"] in BESIDE:
             continue
         spent, spent_by_misses = (
             sum(each["cpu_us"].get(name, 0) for name in _SERVICES if name != "simulator") for each in (made, beside)
@@ -138,7 +143,7 @@ def tables(rows: list[Row], *, title: str) -> Iterator[Table]:
     for made in rows:
         cpu = [_figure(made["cpu_us"].get(name)) for name in columns]
         figures = [_figure(made.get(member)) for member in _FIGURES.values()]
-        beside = made["suite"] in ("floor", "direct")
+        beside = made["suite"] in BESIDE
         work.add_row(made["suite"], made["case"], *figures, str(made["errors"]), *cpu, style="dim" if beside else None)
     yield work
     memory = Table(title="Resident memory at the end of each suite, MB", title_justify="left")

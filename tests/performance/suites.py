@@ -74,7 +74,14 @@ class Case:
 def mesh(scale: Scale) -> list[Case]:
     """Whole answers on both faces, everything switched on."""
     plain = [
-        Case(suite="mesh", name=f"{face} unary", face=face, callers=callers, turns=scale.turns)
+        Case(
+            suite="mesh",
+            name=f"{face} unary",
+            face=face,
+            callers=callers,
+            turns=scale.turns,
+            targets=("floor", "tunnel floor", "mesh"),
+        )
         for face in _FACES
         for callers in scale.callers
     ]

@@ -1,4 +1,4 @@
-"""What is measured: the mesh, the bare floor beside it, and the simulated provider that both call, directly."""
+"""What is measured: the mesh, the bare floors beside it, and the simulated provider that both call, directly."""
 
 from __future__ import annotations
 
@@ -61,7 +61,10 @@ def targets(home: Path, environ: Mapping[str, str]) -> Iterator[dict[str, Target
         processes = mesh.processes()
         simulator = {"simulator": processes["simulator"]}
         proxy, proxy_listens = stack.enter_context(_floor_process("proxy", mesh.simulator))
-        router, router_listens = stack.enter_context(_floor_process("router", proxy_listens["grpc"]))
+        floors = {
+            name: stack.enter_context(_floor_process("router", transport, proxy_listens["grpc"]))
+            for name, transport in (("floor", "plain"), ("tunnel floor", "tunnel"))
+        }
         yield {
             "mesh": Target(
                 name="mesh",
@@ -71,13 +74,16 @@ def targets(home: Path, environ: Mapping[str, str]) -> Iterator[dict[str, Target
                 processes=processes,
                 mesh=mesh,
             ),
-            "floor": Target(
-                name="floor",
-                http=router_listens["http"],
-                grpc=router_listens["grpc"],
-                key="none",
-                processes={"router": router, "provider-proxy": proxy, **simulator},
-            ),
+            **{
+                name: Target(
+                    name=name,
+                    http=listens["http"],
+                    grpc=listens["grpc"],
+                    key="none",
+                    processes={"router": router, "provider-proxy": proxy, **simulator},
+                )
+                for name, (router, listens) in floors.items()
+            },
             "direct": Target(
                 name="direct", http=urlsplit(mesh.simulator).netloc, grpc="", key="none", processes=simulator
             ),
@@ -85,8 +91,8 @@ def targets(home: Path, environ: Mapping[str, str]) -> Iterator[dict[str, Target
 
 
 @contextmanager
-def _floor_process(name: str, calls: str) -> Iterator[tuple[psutil.Process, dict[str, str]]]:
-    command = [sys.executable, "-m", f"tests.performance.floor.{name}", calls]
+def _floor_process(name: str, *arguments: str) -> Iterator[tuple[psutil.Process, dict[str, str]]]:
+    command = [sys.executable, "-m", f"tests.performance.floor.{name}", *arguments]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

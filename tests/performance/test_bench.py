@@ -60,6 +60,7 @@ def test_both_faces_stand_beside_the_floor(result: Any) -> None:
         if "model chosen" not in row["case"]:
             assert (row["case"], row["callers"]) in cases
             assert row["rps_of_floor"] > 0
+            assert row["rps_of_tunnel_floor"] > 0
     assert {"http unary", "grpc unary"} <= {row["case"] for row in rows(result, "mesh")}
 
 

@@ -14,8 +14,9 @@ from tests.mesh.mesh import ROOT, Mesh
 def test_the_guides_scenario_meets_no_failure(tmp_path: Path) -> None:
     locustfile = Path(__file__).with_name("locustfile.py")
     with Mesh(tmp_path / "home") as mesh:
+        # Each user begins with either task, by chance: so many that nobody needs luck.
         command = [sys.executable, "-m", "locust", "-f", str(locustfile), f"--host={mesh.http}"]
-        headless = ["--headless", "--users=6", "--spawn-rate=6", "--run-time=4s", "--stop-timeout=5", "--json"]
+        headless = ["--headless", "--users=16", "--spawn-rate=16", "--run-time=4s", "--stop-timeout=5", "--json"]
         environ = {**os.environ, "MODELMUXER_HOME": str(mesh.home)}
         done = subprocess.run(
             command + headless, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False

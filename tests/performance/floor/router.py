@@ -1,6 +1,6 @@
-"""The floor's first process: an HTTP and a gRPC face, one plain gRPC hop behind both.
+"""The floor's first process: an HTTP and a gRPC face, one hop behind both.
 
-``python -m tests.performance.floor.router <address of the floor's proxy>``
+``python -m tests.performance.floor.router <plain or tunnel> <address of the floor's proxy>``
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from aiohttp import web
 from modelmuxer.chat.v1.chat_pb2 import ROLE_USER, Block, ChatRequest, ChatResponse, Message, Text
 from modelmuxer.provider.v1 import provider_pb2_grpc
 from modelmuxer.provider.v1.provider_pb2 import GenerateRequest
+from modelmuxer.tunnel import TunnelChannel
 
 from tests.performance.floor.serving import Context, announce, serve
 
@@ -67,8 +68,13 @@ def _request(body: dict[str, Any]) -> ChatRequest:
     return ChatRequest(model=body["model"], messages=messages)
 
 
-async def main(proxy_address: str) -> None:
-    async with grpc.aio.insecure_channel(proxy_address) as channel:
+async def main(transport: str, proxy_address: str) -> None:
+    below: grpc.aio.Channel = (
+        grpc.aio.insecure_channel(proxy_address)
+        if transport == "plain"
+        else TunnelChannel(proxy_address, health_service=None)
+    )
+    async with below as channel:
         router = Router(provider_pb2_grpc.ProviderServiceStub(channel))
         server, address = await serve(
             "modelmuxer.router.v1.RouterService",
@@ -87,4 +93,4 @@ async def main(proxy_address: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(sys.argv[1]))
+    uvloop.run(main(*sys.argv[1:]))
