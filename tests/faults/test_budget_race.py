@@ -124,9 +124,10 @@ async def test_a_budget_for_37_calls_serves_exactly_37_over_four_routers(tmp_pat
 
 
 @pytest.mark.timeout(400)
-async def test_where_calls_cost_less_than_they_might_nearly_all_is_used_and_nothing_beyond(tmp_path: Path) -> None:
-    tool("mongodb")
-    async with racing(tmp_path, "mongodb", MODELMUXER_BUDGET_WAIT_S="30") as race:
+async def test_where_calls_cost_less_than_they_might_nearly_all_is_used_and_nothing_beyond(
+    tmp_path: Path, store: str
+) -> None:
+    async with racing(tmp_path, store, MODELMUXER_BUDGET_WAIT_S="30") as race:
         limit_nanos = 4_000_000
         await race.budget(limit_nanos)
 
@@ -144,8 +145,8 @@ async def test_where_calls_cost_less_than_they_might_nearly_all_is_used_and_noth
 
 
 @pytest.mark.timeout(400)
-async def test_a_rate_holds_over_four_routers(tmp_path: Path) -> None:
-    async with racing(tmp_path, "sqlite") as race:
+async def test_a_rate_holds_over_four_routers(tmp_path: Path, store: str) -> None:
+    async with racing(tmp_path, store) as race:
         await race.limit(requests_per_minute=100)
         begun_s = time.monotonic()
         ended = Counter[str]()

@@ -42,7 +42,7 @@ def cut_everywhere(make: Callable[[], Decoder], body: bytes) -> Outcome:
     """
     whole = decode(make(), [body])
     for first in range(_APART):
-        cuts = [0, *range(first, len(body), _APART), len(body)]
+        cuts = [0, *range(first, len(body) + 1, _APART), len(body)]
         assert decode(make(), [body[at:to] for at, to in pairwise(cuts)]) == whole, f"cuts from {first} on"
     assert decode(make(), [body[at : at + 1] for at in range(len(body))]) == whole
     return whole
