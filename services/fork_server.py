@@ -8,6 +8,7 @@ its standard output there, its process number back, and its exit status once it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -113,12 +114,10 @@ class ForkServer:
         """Tells the server, or another one where it turns out to be dead: then nobody has been told yet."""
         async with self._starting:  # one server for all that are to be started again
             if self._control is not None:
-                try:
+                with contextlib.suppress(OSError):
                     socket.send_fds(self._control, [message], descriptors)
-                except OSError:
-                    self._lost()
-                else:
                     return
+                self._lost()
             try:
                 socket.send_fds(await self._start(), [message], descriptors)
             except OSError as error:

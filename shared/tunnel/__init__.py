@@ -6,9 +6,7 @@ uses it too and must not install the mesh for that.
 
 from collections.abc import Iterator, Mapping
 from operator import attrgetter
-from typing import Any, TypeAlias
 
-import grpc
 from modelmuxer.tunnel import SERVICE as SERVICE
 from modelmuxer.tunnel import Traffic, TunnelChannel, TunnelOptions, TunnelServicer
 from prometheus_client import REGISTRY
@@ -16,9 +14,8 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from shared.health import READINESS
+from shared.interceptors import Handler
 from shared.telemetry import names
-
-Services: TypeAlias = "Mapping[str, Mapping[str, grpc.RpcMethodHandler[Any, Any]]]"
 
 _MADE, _SERVED = Traffic(), Traffic()
 
@@ -51,7 +48,9 @@ def connect(target: str, max_message_bytes: int) -> TunnelChannel:
     return TunnelChannel(target, options=options, health_service=READINESS, tunnel=tunnel, traffic=_MADE)
 
 
-def servicer(services: Services, *, max_message_bytes: int, max_calls: int) -> TunnelServicer:
+def servicer(
+    services: Mapping[str, Mapping[str, Handler]], *, max_message_bytes: int, max_calls: int
+) -> TunnelServicer:
     """Serves in tunnels what the handlers serve on the plain port; they bring their interceptors with them."""
     tunnel = TunnelServicer(options=_options(max_message_bytes, max_calls), traffic=_SERVED)
     for service, handlers in services.items():

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 
 from shared.telemetry import names
@@ -148,12 +147,7 @@ def _used(before: Mapping[int, float], after: Mapping[int, float]) -> dict[int, 
 
 def _calls(mesh: Target, service: str) -> int:
     """Calls in tunnels that a service has made or answered so far; without tunnels, calls that it has answered."""
-    assert mesh.mesh is not None
-    found = Counter[str]()
-    for family in text_string_to_metric_families(mesh.mesh.metrics(service)):
-        for sample in family.samples:
-            found[sample.name] += int(sample.value)
-    return found[names.TUNNEL_CALLS] or found[f"{names.RPC_SERVER_DURATION}_count"]
+    return mesh.counted(service, names.TUNNEL_CALLS) or mesh.counted(service, f"{names.RPC_SERVER_DURATION}_count")
 
 
 def _stacks(path: Path) -> Iterator[tuple[int, list[str], int]]:

@@ -46,11 +46,14 @@ class Target:
 
     def cache_lookups(self) -> int:
         """Look-ups that its cache has answered so far."""
-        if self.mesh is None:
-            return 0
-        families = text_string_to_metric_families(self.mesh.metrics("cache"))
+        return 0 if self.mesh is None else self.counted("cache", names.CACHE_LOOKUPS)
+
+    def counted(self, service: str, metric: str) -> int:
+        """What a service of the mesh has counted so far, over all labels."""
+        assert self.mesh is not None
+        families = text_string_to_metric_families(self.mesh.metrics(service))
         samples = (sample for family in families for sample in family.samples)
-        return int(sum(sample.value for sample in samples if sample.name == names.CACHE_LOOKUPS))
+        return int(sum(sample.value for sample in samples if sample.name == metric))
 
 
 @contextmanager
