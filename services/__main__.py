@@ -65,8 +65,9 @@ def _further_ports(prefix: str, usual: int, at: int, environ: Mapping[str, str])
         return str(int(port) + REPLICA_STEP * at) if port.isdecimal() and port != "0" else port
 
     further = {f"{prefix}_PORT": shifted(f"{prefix}_PORT", usual)}
-    if f"{prefix}_METRICS_PORT" in environ:
-        further[f"{prefix}_METRICS_PORT"] = shifted(f"{prefix}_METRICS_PORT", 0)
+    for each in ("METRICS", "TUNNEL"):
+        if f"{prefix}_{each}_PORT" in environ:
+            further[f"{prefix}_{each}_PORT"] = shifted(f"{prefix}_{each}_PORT", 0)
     if prefix.endswith("ROUTER"):
         further[f"{prefix}_HTTP_PORT"] = shifted(f"{prefix}_HTTP_PORT", ROUTER_HTTP_PORT)
     return further

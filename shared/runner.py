@@ -24,6 +24,7 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc
 import uvloop
+from modelmuxer.tunnel import TunnelServicer
 
 from shared import channels, health, interceptors, load, reflection, tunnel
 from shared.admission import Slots
@@ -224,6 +225,7 @@ async def running(name: str, settings: S, build: Build[S]) -> AsyncIterator[App]
             app.registry.services, max_message_bytes=settings.max_message_bytes, max_calls=settings.worker_connections
         )
         app.on_drain(functools.partial(mesh_tunnel.drain, settings.grace_s))
+        await _open_tunnels(app, mesh_tunnel)
         exchange = Registry([interceptors.errors])
         exchange.wrap(tunnel.SERVICE, mesh_tunnel.methods(), public=True)  # each call in it shows the mesh token
         server.add_generic_rpc_handlers(exchange.handlers)
@@ -315,6 +317,18 @@ async def _open_metrics(app: App) -> None:
         variable = f"{PREFIX}{settings.service.upper()}_METRICS_PORT"
         raise StartError(
             f"cannot listen on {_address(settings, port)} for /metrics: stop what listens there, or set {variable}"
+        ) from None
+
+
+async def _open_tunnels(app: App, servicer: TunnelServicer) -> None:
+    settings = app.settings
+    app.stack.callback(servicer.door.shut)
+    try:
+        app.announce("tunnel", _address(settings, await servicer.listen(settings.host, settings.tunnel_port)))
+    except OSError:
+        wanted, variable = _address(settings, settings.tunnel_port), f"{PREFIX}{settings.service.upper()}_TUNNEL_PORT"
+        raise StartError(
+            f"cannot listen on {wanted} for tunnels: stop what listens there, or set {variable} to a free port, or to 0"
         ) from None
 
 

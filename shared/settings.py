@@ -212,6 +212,13 @@ class ServiceSettings(Settings):
     metrics_port: int | None = setting(
         None, env="{service}_METRICS_PORT", minimum=0, maximum=65535, help="HTTP port of /metrics; gRPC port + 1000"
     )
+    tunnel_port: int = setting(
+        0,
+        env="{service}_TUNNEL_PORT",
+        minimum=0,
+        maximum=65535,
+        help="TCP port of tunnels' direct connections; 0 takes a free one, which callers are told",
+    )
     replica: str = setting(
         "", env="REPLICA", help="a name that no other replica of the service has, if its address is not one (0.0.0.0)"
     )

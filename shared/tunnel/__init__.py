@@ -10,7 +10,7 @@ from operator import attrgetter
 from modelmuxer.tunnel import SERVICE as SERVICE
 from modelmuxer.tunnel import Traffic, TunnelChannel, TunnelOptions, TunnelServicer
 from prometheus_client import REGISTRY
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from shared.health import READINESS
@@ -23,7 +23,7 @@ _MADE, _SERVED = Traffic(), Traffic()
 class _Metrics(Collector):
     """The traffic of this process: prometheus_client's own counters would cost each frame more than the frame does."""
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         for name, of, text in (
             (names.TUNNEL_CALLS, attrgetter("calls"), "Calls opened in tunnels, those that were given up included"),
             (names.TUNNEL_BATCHES, attrgetter("batches"), "Batches sent in tunnels"),
@@ -33,6 +33,12 @@ class _Metrics(Collector):
             family.add_metric(("client",), of(_MADE))
             family.add_metric(("server",), of(_SERVED))
             yield family
+        text = "Tunnels open now, by the side that this process is and by what carries them."
+        tunnels = GaugeMetricFamily(names.TUNNELS, text, labels=("side", "carrier"))
+        for side, traffic in (("client", _MADE), ("server", _SERVED)):
+            for carrier in ("direct", "grpc"):
+                tunnels.add_metric((side, carrier), traffic.tunnels[carrier])
+        yield tunnels
 
 
 REGISTRY.register(_Metrics())

@@ -315,6 +315,19 @@ def test_network_policies_allow_the_maps_hops_and_no_other() -> None:
         assert set(_components(policy["spec"]["ingress"], "from")) == callers, name
 
 
+def test_tunnels_have_a_port_that_policies_let_through(release: Release) -> None:
+    policies = release.all("NetworkPolicy")
+    for name in MESH:
+        service = name.replace("-", "_")
+        (container,) = release.pod(name)["spec"]["containers"]
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert ports["tunnel"] == PORTS[service] + 2000
+        assert release.environ(name)[f"MODELMUXER_{service.upper()}_TUNNEL_PORT"] == str(ports["tunnel"])
+        assert policies[name]["spec"]["ingress"][0]["ports"][:2] == [{"port": "grpc"}, {"port": "tunnel"}]
+    leaves = policies["router"]["spec"]["egress"][1:4]
+    assert [rule["ports"] for rule in leaves] == [[{"port": "grpc"}, {"port": "tunnel"}]] * 3
+
+
 def test_only_the_proxy_leaves_the_cluster(release: Release) -> None:
     for name, policy in release.all("NetworkPolicy").items():
         leaves = "ipBlock" in str(policy["spec"]["egress"])

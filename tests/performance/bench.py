@@ -26,6 +26,7 @@ from tests.faults import cache_faults
 from tests.performance import flights, footprint, hop, money, profiler, report, semantic, walls
 from tests.performance.collector import collecting
 from tests.performance.load import Load, Measured, grpc_callers, http_callers
+from tests.performance.sampling import Sampling, sampling
 from tests.performance.suites import QUICK, SUITES, Case, Scale
 from tests.performance.targets import Target, targets
 from tests.stores.cache.servers import redis_server
@@ -52,6 +53,7 @@ class Bench:
 
     targets: Mapping[str, Target]
     callers: ProcessPoolExecutor
+    sampling: Sampling
     seconds: float
 
     def run(self, case: Case) -> list[report.Row]:
@@ -182,9 +184,10 @@ def _bench(console: Console, seconds: float, environ: Mapping[str, str], *, trac
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="modelmuxer-bench-"))) / "home"
         exporting = stack.enter_context(collecting()) if tracing else {}
         console.print("Starting the mesh and the floor")
-        started = stack.enter_context(targets(home, {**environ, **exporting}))
+        samples = stack.enter_context(sampling())
+        started = stack.enter_context(targets(home, {**environ, **exporting, **samples.environ}))
         spawn = multiprocessing.get_context("spawn")
-        yield Bench(started, stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn)), seconds)
+        yield Bench(started, stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn)), samples, seconds)
 
 
 def _measured(console: Console, cases: list[Case], bench: Bench) -> list[report.Row]:
@@ -199,7 +202,9 @@ def _measured(console: Console, cases: list[Case], bench: Bench) -> list[report.
 def _profiled(console: Console, bench: Bench, transport: str, callers: int) -> report.Row:
     console.print(f"Watching where the CPU goes, {transport}")
     mesh = bench.targets["mesh"]
-    return profiler.measure(mesh, bench.callers, seconds=4 * bench.seconds, callers=callers, transport=transport)
+    return profiler.measure(
+        mesh, bench.callers, bench.sampling, seconds=4 * bench.seconds, callers=callers, transport=transport
+    )
 
 
 def _shown(console: Console, cases: list[Case]) -> Iterator[Case]:

@@ -85,6 +85,7 @@ async def _serve(pipe: Connection, intercept: bool, options: TunnelOptions) -> N
     tunnel.add_to_server(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    await tunnel.listen("127.0.0.1")
     pipe.send(port)
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()

@@ -1,36 +1,34 @@
 """Where a request's CPU goes, service by service: `make bench SUITE=profile`.
 
-The mesh is under load while py-spy samples the stacks of every service and /proc counts each thread's CPU. A stack
-belongs to the innermost of its frames, native ones included, whose file has an area. gRPC's own threads run no Python:
-what they use is the hops'. The sampler costs something itself, so it is the shares that count.
+The mesh is under load while every service is sampled and /proc counts each thread's CPU. A stack belongs to the
+innermost of its frames whose file has an area. Samples are taken in Python: what C does for it (sockets, tasks,
+protobuf) counts for the next line of Python to run, so a hop bears the socket's reads and the waking of its callers.
+Threads that run no Python are gRPC's: what they use is the hops'. Plain gRPC works in C altogether; of that transport
+only sums are told.
 """
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
 from rich.table import Table
 
 from shared.telemetry import names
-from tests.mesh.mesh import until
 from tests.performance.load import Load, http_callers
 from tests.performance.report import Row
+from tests.performance.sampling import Sampling, Watched
 from tests.performance.suites import MODEL, Case
 from tests.performance.targets import Target
 
 HOP = "the hop"
 LOOP = "event loop, asyncio, the rest"
 _AREAS = (
-    (HOP, ("modelmuxer/tunnel/", "shared/tunnel/", "shared/channels.py", "/grpc/", "cygrpc")),
+    (HOP, ("modelmuxer/tunnel/", "shared/tunnel/", "shared/channels.py", "/grpc/")),
     ("interceptors", ("shared/interceptors.py", "shared/admission.py", "shared/deadline.py")),
     ("traces, metrics, logs", ("shared/telemetry/", "prometheus_client/", "opentelemetry/", "/logging/")),
     ("HTTP: face, providers", ("services/router/http/", "services/provider_proxy/upstream.py", "aiohttp/")),
@@ -52,17 +50,9 @@ _AREAS = (
     ("routing, the walk", ("services/router/",)),
     ("attempts", ("services/provider_proxy/",)),
 )
-_WAITING = re.compile(
-    r"(epoll_p?wait|poll|select|nanosleep|pthread_cond_\w*wait\w*|sem_\w*wait\w*"
-    r"|PyThread_acquire_lock\w*|acquire_timed|take_gil|PyEval_\w+Thread) "
-)
-_INNERMOST = 3  # frames in which a wait shows: the C library's own names are not always known
 _SERVICES = ("router", "provider-proxy", "cache", "accounting")
 _TOP = 10
-_MOST_HERTZ, _LEAST_HERTZ = 100, 20  # the sampler halves the rate of what it watches at the one, hardly at the other
-_SAMPLES = 300
-_FRAME = re.compile(r"^(?P<function>.*) \((?P<file>[^()]*?)(?::\d+)?\)$")
-_THREAD = re.compile(r"^thread \((?P<tid>\d+)\)")
+_FRAME = re.compile(r"^(?P<function>.*) \((?P<file>[^()]*)\)$")
 
 
 @dataclass
@@ -85,7 +75,9 @@ class Profile:
         return self.cpu_us * self.areas[HOP]
 
 
-def measure(mesh: Target, callers_pool: ProcessPoolExecutor, *, seconds: float, callers: int, transport: str) -> Row:
+def measure(
+    mesh: Target, callers_pool: ProcessPoolExecutor, sampling: Sampling, *, seconds: float, callers: int, transport: str
+) -> Row:
     """Loads the mesh's HTTP face, watches its services, and says what they did."""
     case = Case(suite="profile", name=f"http unary, {transport}", face="http", callers=callers)
     load = Load(
@@ -96,53 +88,18 @@ def measure(mesh: Target, callers_pool: ProcessPoolExecutor, *, seconds: float, 
         distinct=True,
         stream=False,
         callers=callers,
-        seconds=seconds + 2,
+        seconds=seconds,
     )
     watched = {name: process for name, process in mesh.processes.items() if name in _SERVICES}
-    with tempfile.TemporaryDirectory() as folder:
-        before = {name: _thread_cpu_s(process) for name, process in watched.items()}
-        calls_before = {name: _calls(mesh, name) for name in watched}
-        running = callers_pool.submit(http_callers.run, load)
-        samplers = {name: _sample(process, Path(folder) / name, seconds) for name, process in watched.items()}
-        measured = running.result()
-        used = {name: _used(before[name], _thread_cpu_s(process)) for name, process in watched.items()}
-        calls = {name: _calls(mesh, name) - calls_before[name] for name in watched}
-        for name, sampler in samplers.items():
-            if sampler.wait(30):
-                sys.exit(f"py-spy could not watch {name}: run as root, or allow ptrace (kernel.yama.ptrace_scope=0)")
-        stacks = {name: list(_stacks(Path(folder) / name)) for name in watched}
+    before = {name: _calls(mesh, name) for name in watched}
+    with sampling.watch(watched) as seen:
+        measured = callers_pool.submit(http_callers.run, load).result()
+    calls = {name: _calls(mesh, name) - before[name] for name in watched}
     calls["router"] = calls["router"] or sum(calls.values())  # without tunnels only those who answer count
     requests = max(measured.requests, 1)
-    profiles = {
-        name: _profile(requests, used[name], stacks[name], watched[name].pid, calls[name] / requests)
-        for name in watched
-    }
-    return {**_row(profiles, case), "rps": round(requests / measured.seconds, 1), "errors": measured.errors}
-
-
-def _sample(process: psutil.Process, output: Path, seconds: float) -> subprocess.Popen[bytes]:
-    command = [
-        "py-spy",
-        "record",
-        "--threads",
-        "--native",
-        "--full-filenames",
-        "--format",
-        "raw",
-    ]
-    rate = min(max(round(_SAMPLES / seconds), _LEAST_HERTZ), _MOST_HERTZ)
-    command += ["--rate", str(rate)]
-    command += ["--duration", str(max(round(seconds), 1)), "--output", str(output), "--pid", str(process.pid)]
-    program = Path(sys.executable).with_name(command[0])
-    return subprocess.Popen([program, *command[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def _thread_cpu_s(process: psutil.Process) -> dict[int, float]:
-    return {thread.id: thread.user_time + thread.system_time for thread in process.threads()}
-
-
-def _used(before: Mapping[int, float], after: Mapping[int, float]) -> dict[int, float]:
-    return {tid: cpu_s - before.get(tid, 0.0) for tid, cpu_s in after.items()}
+    profiles = {name: _profile(seen[name], requests, calls[name] / requests) for name in watched}
+    row = _row(profiles, case, spread=transport == "tunnel")
+    return {**row, "rps": round(requests / measured.seconds, 1), "errors": measured.errors}
 
 
 def _calls(mesh: Target, service: str) -> int:
@@ -150,30 +107,18 @@ def _calls(mesh: Target, service: str) -> int:
     return mesh.counted(service, names.TUNNEL_CALLS) or mesh.counted(service, f"{names.RPC_SERVER_DURATION}_count")
 
 
-def _stacks(path: Path) -> Iterator[tuple[int, list[str], int]]:
-    """Thread, frames from the outermost, samples; none of threads that wait."""
-    for line in until(lambda: path.read_text() if path.exists() else None).splitlines():
-        stack, _, samples = line.rpartition(" ")
-        thread, *frames = stack.split(";")
-        waits = any(_WAITING.match(frame) for frame in frames[-_INNERMOST:])
-        if not waits and (found := _THREAD.match(thread)):
-            yield int(found["tid"]), frames, int(samples)
-
-
-def _profile(
-    requests: int, used_s: Mapping[int, float], stacks: list[tuple[int, list[str], int]], pid: int, calls: float
-) -> Profile:
+def _profile(watched: Watched, requests: int, calls: float) -> Profile:
     """Each thread's CPU, spread over its samples; of threads without Python all is gRPC's."""
-    total_s = sum(used_s.values()) or 1.0
+    total_s = sum(watched.cpu_s.values()) or 1.0
     profile = Profile(requests=requests, cpu_us=total_s / requests * 1e6, calls=calls)
     samples = Counter[int]()
-    for tid, _, count in stacks:
+    for tid, _, count in watched.stacks:
         samples[tid] += count
-    for tid, frames, count in stacks:
-        share = used_s.get(tid, 0.0) / total_s * count / samples[tid]
+    for tid, frames, count in watched.stacks:
+        share = watched.cpu_s.get(tid, 0.0) / total_s * count / samples[tid]
         profile.areas[_area(frames)] += share
         profile.functions[_function(frames)] += share
-    threads = sum(cpu_s for tid, cpu_s in used_s.items() if tid not in samples and tid != pid) / total_s
+    threads = sum(cpu_s for tid, cpu_s in watched.cpu_s.items() if tid not in samples and tid != watched.pid) / total_s
     profile.areas[HOP] += threads
     profile.functions["(gRPC's own threads)"] += threads
     return profile
@@ -198,16 +143,22 @@ def _function(frames: list[str]) -> str:
     return "(no Python)"
 
 
-def _row(profiles: Mapping[str, Profile], case: Case) -> Row:
-    """For machines: the shares of each service."""
-    total = sum(profile.cpu_us for profile in profiles.values())
-    hops = sum(profile.hop_us for profile in profiles.values())
-    return {
+def _row(profiles: Mapping[str, Profile], case: Case, *, spread: bool) -> Row:
+    """For machines: what a request costs each service and, if it could be seen, what for."""
+    row = {
         "suite": case.suite,
         "case": case.name,
         "callers": case.callers,
         "rss_mb": {},
         "cpu_us": {name: round(profile.cpu_us) for name, profile in profiles.items()},
+        "calls": {name: round(profile.calls, 2) for name, profile in profiles.items()},
+    }
+    if not spread:
+        return row
+    total = sum(profile.cpu_us for profile in profiles.values())
+    hops = sum(profile.hop_us for profile in profiles.values())
+    return {
+        **row,
         "hops_of_request": round(hops / total, 3),
         "hop_us_a_side": {name: round(_a_side(profile), 1) for name, profile in profiles.items()},
         "areas": {name: _rounded(profile.areas) for name, profile in profiles.items()},
@@ -228,17 +179,18 @@ def _rounded(shares: Mapping[str, float], most: int | None = None) -> dict[str, 
 def tables(row: Row) -> Iterator[Table]:
     """For eyes: areas by service, then each service's top ten."""
     services = list(row["cpu_us"])
-    areas = Table(
-        title=f"Where a request's CPU goes: {row['case']}, {row['callers']} callers: "
-        f"{row['hops_of_request']:.0%} in the hops",
-        title_justify="left",
-        caption="Shares of the service's own CPU; the sampler is in them.",
-        caption_justify="left",
-    )
+    title = f"Where a request's CPU goes: {row['case']}, {row['callers']} callers, {row['rps']:,.0f}/s"
+    areas = Table(title=title, title_justify="left", caption_justify="left")
     areas.add_column("")
     for name in services:
         areas.add_column(name, justify="right")
     areas.add_row("µs a request", *(f"{row['cpu_us'][name]:,}" for name in services))
+    areas.add_row("calls a request that it takes part in", *(f"{row['calls'][name]:.2f}" for name in services))
+    if "areas" not in row:
+        yield areas
+        return
+    areas.title = f"{title}: {row['hops_of_request']:.0%} in the hops"
+    areas.caption = "Shares of the service's own CPU; the sampler is in them."
     areas.add_row("µs a hop on this side", *(f"{row['hop_us_a_side'][name]:.0f}" for name in services))
     for area in [*(name for name, _ in _AREAS), LOOP]:
         areas.add_row(area, *(_percent(row["areas"][name].get(area, 0.0)) for name in services))

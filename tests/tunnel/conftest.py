@@ -103,7 +103,9 @@ def _code(number: int) -> Any:
 
 
 class Server:
-    """A gRPC server whose port serves plain calls and tunnels."""
+    """A gRPC server whose port serves plain calls and tunnels, with direct connections if `direct` is set."""
+
+    direct = False
 
     def __init__(
         self,
@@ -126,13 +128,19 @@ class Server:
     async def start(self, address: str = "127.0.0.1:0") -> "Server":
         self.address = f"127.0.0.1:{self.grpc.add_insecure_port(address)}"
         await self.grpc.start()
+        if self.direct:
+            await self.tunnel.listen("127.0.0.1")
         return self
+
+    async def stop(self) -> None:
+        self.tunnel.door.shut()
+        await self.grpc.stop(None)
 
     async def __aenter__(self) -> "Server":
         return await self.start()
 
     async def __aexit__(self, *_: object) -> None:
-        await self.grpc.stop(None)
+        await self.stop()
 
 
 class Client:
@@ -166,8 +174,16 @@ async def eventually(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
     return result
 
 
-@pytest.fixture(params=["plain", "tunnel"])
-def transport(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=["plain", "tunnel", "direct"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(Server, "direct", request.param == "direct")
+    return str(request.param)
+
+
+@pytest.fixture(params=["grpc", "direct"])
+def carrier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What carries the tunnels: every test of a file that uses it runs on both."""
+    monkeypatch.setattr(Server, "direct", request.param == "direct")
     return str(request.param)
 
 

@@ -15,14 +15,15 @@ from modelmuxer.tunnel import TunnelChannel, TunnelOptions
 
 from tests.tunnel.conftest import Client, Server, eventually
 
+pytestmark = pytest.mark.usefixtures("carrier")
+
 IMPATIENT = TunnelOptions(ping_interval_s=0.1, ping_limit=5, backoff_s=0.02, connect_timeout_s=1)
 
 
 @asynccontextmanager
 async def peer() -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.tunnel.peer", stdout=asyncio.subprocess.PIPE, env=os.environ
-    )
+    command = [sys.executable, "-m", "tests.tunnel.peer", *["direct"] * Server.direct]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=os.environ)
     assert process.stdout is not None
     try:
         yield process, (await process.stdout.readline()).decode().strip()

@@ -13,6 +13,8 @@ from modelmuxer.tunnel import TunnelChannel, TunnelOptions
 
 from tests.tunnel.conftest import Client, Server, eventually
 
+pytestmark = pytest.mark.usefixtures("carrier")
+
 MIB = 1024 * 1024
 SMALL = TunnelOptions(window_bytes=4096, max_message_bytes=MIB, buffer_bytes=MIB)
 

@@ -307,8 +307,14 @@ class TestWriting:
         with pytest.raises(aio.UsageError):
             await call.read()
 
-    async def test_plain_iterables_are_requests_too(self, client: Client) -> None:
-        assert await client.input([{"body": "ab"}, {"body": "c"}]) == {"total": 3}
+    @pytest.mark.parametrize("of", [list, tuple, iter, lambda requests: (request for request in requests)])
+    @pytest.mark.parametrize("count", [0, 1, 3, 500])
+    async def test_plain_iterables_are_requests_too(self, client: Client, of: Any, count: int) -> None:
+        assert await client.input(of([{"body": "x" * 200}] * count)) == {"total": 200 * count}
+
+    async def test_a_request_among_several_that_cannot_be_written(self, client: Client) -> None:
+        call = client.input([{"body": "a"}, {"body": object()}])
+        assert await call.code() is not Code.OK
 
     async def test_stream_unary_by_hand(self, client: Client) -> None:
         call = client.input()

@@ -15,6 +15,8 @@ from modelmuxer.tunnel import KEY_METADATA, TunnelChannel, TunnelOptions, Tunnel
 
 from tests.tunnel.conftest import Client, Interop, Server, eventually
 
+pytestmark = pytest.mark.usefixtures("carrier")
+
 Code = grpc.StatusCode
 QUICK = TunnelOptions(resolve_interval_s=0.1, backoff_s=0.02, max_backoff_s=0.1)
 
@@ -86,7 +88,7 @@ class TestChoice:
     async def test_losing_a_replica_moves_its_keys_only(self) -> None:
         async with replicas(3) as (servers, client):
             before = {key: next(iter(await names(client, 1, ((KEY_METADATA, key),)))) for key in map(str, range(30))}
-            await servers[2].grpc.stop(None)
+            await servers[2].stop()
             await eventually(lambda: len(client.channel._usable) == 2)  # type: ignore[attr-defined]
             for key, home in before.items():
                 after = next(iter(await names(client, 1, ((KEY_METADATA, key),))))
@@ -101,7 +103,7 @@ class TestChoice:
                 await eventually(lambda: all(r.link is not None for r in channel._replicas.values()), 2)
                 assert len(channel._usable) == 1
         finally:
-            await server.grpc.stop(None)
+            await server.stop()
 
 
 class TestComingAndGoing:
@@ -177,7 +179,7 @@ class TestComingAndGoing:
             await asyncio.sleep(0.1)
             await asyncio.wait_for(servers[0].tunnel.drain(), 5)
             assert servers[0].tunnel.open_calls == 0
-            await servers[0].grpc.stop(None)
+            await servers[0].stop()
             await asyncio.sleep(0.1)
             stop.set()
             await asyncio.gather(*callers)
@@ -232,11 +234,11 @@ class TestComingAndGoing:
         async with TunnelChannel(server.address, tunnel=QUICK) as channel:
             client = Client(channel)
             assert await _run(client) == "a"
-            await server.grpc.stop(None)
+            await server.stop()
             await eventually(lambda: not channel._usable)
             server = await Server(Named("b")).start(f"127.0.0.1:{unused_tcp_port}")
             assert await client.run({}, wait_for_ready=True, timeout=5) == "b"
-        await server.grpc.stop(None)
+        await server.stop()
 
 
 class TestRefusal:
@@ -273,7 +275,7 @@ class TestRefusal:
                 server.service.gate.clear()  # type: ignore[attr-defined]
             calls = [asyncio.ensure_future(_run(client)) for _ in range(2)]
             await eventually(lambda: all(server.tunnel.open_calls for server in servers))
-            await servers[0].grpc.stop(None)
+            await servers[0].stop()
             servers[1].service.gate.set()  # type: ignore[attr-defined]
             answers = await asyncio.gather(*calls, return_exceptions=True)
             (lost,) = [answer for answer in answers if isinstance(answer, aio.AioRpcError)]

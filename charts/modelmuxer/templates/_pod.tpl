@@ -47,6 +47,7 @@ spec:
         {{- if $service.grpc }}
         - {name: grpc, containerPort: {{ $service.grpc }}}
         - {name: metrics, containerPort: {{ add $service.grpc 1000 }}}
+        - {name: tunnel, containerPort: {{ add $service.grpc 2000 }}}
         {{- end }}
         {{- if and (eq .component "scaler") $root.Values.autoscaling.externalMetrics.enabled }}
         - {name: external, containerPort: 8443}
@@ -165,6 +166,7 @@ spec:
 {{- if $service.grpc -}}
   {{- $_ := set $env "MODELMUXER_HOST" "0.0.0.0" -}}
   {{- $_ := set $env "MODELMUXER_LOG_FORMAT" "json" -}}
+  {{- $_ := set $env (printf "MODELMUXER_%s_TUNNEL_PORT" (upper $service.module)) (add $service.grpc 2000 | toString) -}}
   {{- $_ := set $env "MODELMUXER_DRAIN_WAIT_S" ($service.drain.waitSeconds | toString) -}}
   {{- $_ := set $env "MODELMUXER_GRACE_S" ($service.drain.graceSeconds | toString) -}}
   {{- range $name, $facts := include "modelmuxer.map" $root | fromYaml -}}

@@ -35,6 +35,7 @@ async def serve(
     tunnel.add_to_server(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    await tunnel.listen("127.0.0.1")
     return server, f"127.0.0.1:{port}"
 
 

@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
-from weakref import ref
 
 import grpc
 from grpc import aio
@@ -39,6 +38,7 @@ HALF_CLOSED = 'RPC is half closed after calling "done_writing".'
 MIXED_STYLES = "The iterator and read/write APIs may not be mixed on a single RPC."
 _REPLAY_BYTES = 64 * 1024
 _MAX_ATTEMPTS = 4
+_AT_HAND: tuple[type, ...] = (tuple, list, type(iter(())), type(iter([])))
 
 
 class Method(Generic[RequestT, ResponseT]):
@@ -80,7 +80,7 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
     metadata_bytes = 0
     wait_for_ready = False
     deadline: float | None = None
-    _timer: asyncio.TimerHandle | None = None
+    _slot = 0
     _callbacks: list[Callable[[Any], None]] | None = None
     _finished: asyncio.Future[None] | None = None
     _greeted: asyncio.Future[None] | None = None
@@ -108,9 +108,8 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
         if wait_for_ready:
             self.wait_for_ready = True
         if timeout is not None:
-            self.deadline = time.monotonic() + timeout
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(timeout, 0), _expire, ref(self))
+            self.deadline = deadline = time.monotonic() + timeout
+            self._slot = method.channel.deadlines.add(self, deadline)
 
     def __del__(self) -> None:
         if self._code is None and self.carrier is not None:
@@ -199,7 +198,7 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
         if self.metadata_bytes > MAX_METADATA_BYTES:
             self._finish_here(grpc.StatusCode.RESOURCE_EXHAUSTED, f"Metadata longer than {MAX_METADATA_BYTES} bytes.")
             return
-        if self._timer is not None and self.deadline is not None and self.deadline <= time.monotonic():
+        if self.deadline is not None and self.deadline <= time.monotonic():
             self._finish_here(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
             return
         self.method.channel.send_off(self)
@@ -286,6 +285,9 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
         if self._code is None:
             self._finish_here(code, details)
 
+    def expire(self) -> None:
+        self.fail(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
     def lost(self, details: str) -> None:
         self.on_end(grpc.StatusCode.UNAVAILABLE.value[0], details, (), not_started=False)
 
@@ -300,9 +302,9 @@ class ClientCall(Stream, Generic[RequestT, ResponseT], aio.Call):
     def _finish(self, code: grpc.StatusCode, details: str, trailers: Sequence[bytes]) -> None:
         self._code, self._details, self._trailers = code, details, trailers
         self._ending = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._slot:
+            self.method.channel.deadlines.drop(self, self._slot)
+            self._slot = 0
         reader = self.reader  # as `wake_reader`, without a call: every call comes by here
         if reader is not None:
             self.reader = None
@@ -429,10 +431,23 @@ class _StreamRequest(ClientCall[RequestT, ResponseT]):
     ) -> None:
         super().__init__(method, timeout, metadata, wait_for_ready)
         self.sent = []
-        self.start()
         if requests is not None:
             self._writes_by = "iterator"
+            if not isinstance(requests, AsyncIterable) and isinstance(requests, _AT_HAND):
+                self._start_with(requests)
+                return
             self._poller = asyncio.get_running_loop().create_task(self._send_all(requests))
+        self.start()
+
+    def _start_with(self, requests: Iterable[RequestT]) -> None:
+        """Requests that are all there need no task to send them."""
+        for request in requests:
+            message = self.serialize(request)
+            if message is None:
+                return
+            self._remember(message)
+        self.half_closed = True
+        self.start()
 
     async def write(self, request: RequestT) -> None:
         if self._writes_by != "writer":
@@ -540,12 +555,6 @@ class StreamStreamCall(
     _StreamRequest[RequestT, ResponseT], _StreamResponse[RequestT, ResponseT], aio.StreamStreamCall[RequestT, ResponseT]
 ):
     """A bidirectional call."""
-
-
-def _expire(reference: "ref[ClientCall[Any, Any]]") -> None:
-    call = reference()
-    if call is not None:
-        call.fail(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
 
 def _metadata(flat: Sequence[bytes] | None) -> aio.Metadata:

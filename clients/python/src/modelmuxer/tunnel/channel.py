@@ -18,6 +18,7 @@ from modelmuxer.tunnel.calls import (
     UnaryStreamCall,
     UnaryUnaryCall,
 )
+from modelmuxer.tunnel.deadlines import Deadlines
 from modelmuxer.tunnel.interception import (
     InterceptedStreamStream,
     InterceptedStreamUnary,
@@ -77,6 +78,7 @@ class TunnelChannel(aio.Channel):
         self._health_service = health_service
         self._tunnel = tunnel or TunnelOptions()
         self.traffic = traffic or Traffic()
+        self.deadlines = Deadlines()
         self._identity = uuid.uuid4().hex
         self._replicas: dict[str, Replica] = {}
         self._departed: list[Replica] = []
@@ -192,6 +194,7 @@ class TunnelChannel(aio.Channel):
             health_service=self._health_service,
             on_change=self._on_change,
             traffic=self.traffic,
+            direct=self._credentials is None and not address.startswith("unix:"),
         )
 
     def _dial(self, address: str) -> aio.Channel:
@@ -432,10 +435,12 @@ class _StreamUnary(_Multicallable, aio.StreamUnaryMultiCallable[Any, Any]):
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> Any:
-        details = self._details(timeout, metadata, credentials, wait_for_ready)
         if self._interceptors:
+            details = self._details(timeout, metadata, credentials, wait_for_ready)
             return InterceptedStreamUnary(self._interceptors, self._make, details, request_iterator)
-        return self._make(details, request_iterator)
+        if credentials is not None:
+            _refuse(credentials)
+        return StreamUnaryCall(self._method, timeout, metadata, wait_for_ready, request_iterator)
 
     def _make(self, details: aio.ClientCallDetails, requests: Any) -> Any:
         method = self._target(details)
@@ -452,10 +457,12 @@ class _StreamStream(_Multicallable, aio.StreamStreamMultiCallable[Any, Any]):
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> Any:
-        details = self._details(timeout, metadata, credentials, wait_for_ready)
         if self._interceptors:
+            details = self._details(timeout, metadata, credentials, wait_for_ready)
             return InterceptedStreamStream(self._interceptors, self._make, details, request_iterator)
-        return self._make(details, request_iterator)
+        if credentials is not None:
+            _refuse(credentials)
+        return StreamStreamCall(self._method, timeout, metadata, wait_for_ready, request_iterator)
 
     def _make(self, details: aio.ClientCallDetails, requests: Any) -> Any:
         method = self._target(details)

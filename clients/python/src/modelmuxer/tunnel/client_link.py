@@ -1,6 +1,7 @@
 """The client's end of one tunnel: opens calls, hands on what the server says of them."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from weakref import ref
 import grpc
 from grpc import aio
 from modelmuxer.tunnel.calls import ClientCall
+from modelmuxer.tunnel.direct import Connection, dial
 from modelmuxer.tunnel.link import (
     CANCEL,
     END,
@@ -27,6 +29,7 @@ from modelmuxer.tunnel.options import Traffic, TunnelOptions
 from modelmuxer.tunnel.v1.tunnel_pb2 import ExchangeRequest, ExchangeResponse, Frame, GoingAway
 
 _MAX_ID = 2**32 - 1
+_LOGGER = logging.getLogger(__name__)
 
 
 class NoTunnel(Exception):
@@ -58,6 +61,7 @@ class ClientLink(Link):
         self._leaving = False
         self._crowded = False
         self._exchange: aio.StreamStreamCall[bytes, bytes] | None = None
+        self._connection: Connection | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -81,8 +85,8 @@ class ClientLink(Link):
             self._crowded = True
         return room
 
-    async def connect(self, metadata: aio.Metadata) -> None:
-        """Opens the tunnel and waits for the server's hello.
+    async def connect(self, metadata: aio.Metadata, host: str | None = None) -> None:
+        """Opens the tunnel and waits for the server's hello; goes direct if the server, found at `host`, offers that.
 
         Raises:
             NoTunnel: the peer answers UNIMPLEMENTED.
@@ -111,31 +115,50 @@ class ClientLink(Link):
         self.max_calls = self.peer_hello.max_calls or _MAX_ID
         self._hear_batch(batch)
         self._take(batch.frames)
+        if host is not None and self.peer_hello.HasField("direct"):
+            self._connection = await self._go_direct(host)
+        wire = self._connection or exchange
         create_task = self.loop.create_task
-        self._tasks = [create_task(self._read(exchange)), create_task(self._write(exchange))]
+        self._tasks = [create_task(self._read(wire)), create_task(self._write(wire))]
+        self.carried_by("grpc" if wire is exchange else "direct")
+        if wire is not exchange:
+            self._tasks.append(create_task(self._read(exchange)))
         self.watch_peer(self._peer_is_dead)
 
-    async def _read(self, exchange: "aio.StreamStreamCall[bytes, bytes]") -> None:
-        read: Callable[[], Any] = exchange.read
+    async def _go_direct(self, host: str) -> Connection | None:
+        offer = self.peer_hello.direct
+        try:
+            return await dial(host, offer.port, offer.ticket, self.options.direct_timeout_s)
+        except (OSError, OverflowError) as error:
+            reason = str(error) or type(error).__name__
+            _LOGGER.warning("No direct connection to %s, port %d: %s; gRPC carries on", host, offer.port, reason)
+            return None
+
+    async def _read(self, wire: "aio.StreamStreamCall[bytes, bytes] | Connection") -> None:
+        read: Callable[[], Any] = wire.read
         try:
             while (data := await read()) is not aio.EOF:
                 batch = _parse(data)
                 self._hear_batch(batch)
                 await self.take_turns(batch.frames, self._take)
+            if wire is not (self._connection or wire):
+                return  # the end of Exchange may overtake what is still to come on the connection
             reason = "The tunnel ended."
         except TunnelError as error:
             reason = f"The tunnel broke: {error}."
         except aio.AioRpcError as error:
             reason = f"The tunnel broke: {error.code().name} {error.details()}"
+        except ConnectionError as error:
+            reason = f"The tunnel broke: {error}."
         except asyncio.CancelledError:
             reason = "The tunnel was closed."
         self.close(reason)
 
-    async def _write(self, exchange: "aio.StreamStreamCall[bytes, bytes]") -> None:
+    async def _write(self, wire: "aio.StreamStreamCall[bytes, bytes] | Connection") -> None:
         try:
-            await self.pump(exchange.write)
-            await exchange.done_writing()
-        except (aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
+            await self.pump(wire.write)
+            await wire.done_writing()
+        except (aio.AioRpcError, ConnectionError, asyncio.InvalidStateError, asyncio.CancelledError):
             pass  # the reader hears of it too, and says why
 
     def drained(self) -> None:
@@ -284,6 +307,8 @@ class ClientLink(Link):
         self._depart()
         if self._exchange is not None:
             self._exchange.cancel()
+        if self._connection is not None:
+            self._connection.abort()
         for task in self._tasks:
             if task is not asyncio.current_task():
                 task.cancel()

@@ -56,7 +56,7 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
     _code: grpc.StatusCode | None = None
     _details = ""
     _trailers: Metadata = ()
-    _timer: asyncio.TimerHandle | None = None
+    _slot = 0
     _begun = False
     _headers_sent = False
     _over = False
@@ -69,7 +69,7 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
         self.id = call_id
         self.method = method
         self.inbox = deque()
-        self._metadata = decode_metadata(metadata) if metadata else ()
+        self._metadata = decode_metadata(metadata[:]) if metadata else ()  # protobuf's own list is slow
 
     # What handlers see.
 
@@ -182,8 +182,8 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
 
     def start(self, timeout_s: float | None) -> None:
         if timeout_s is not None:
-            self.deadline = time.monotonic() + timeout_s
-            self._timer = self.link.loop.call_later(timeout_s, self._expire)
+            self.deadline = deadline = time.monotonic() + timeout_s
+            self._slot = self.link.deadlines.add(self, deadline)
 
     async def run(self) -> None:
         """Finds the handler, runs it and answers; never raises."""
@@ -300,10 +300,10 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
 
     def _finish(self) -> None:
         self._over = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self.backlog is None or self._cancelled:
+        if self._slot:
+            self.link.deadlines.drop(self, self._slot)
+            self._slot = 0
+        if self._cancelled or (self.backlog is None and (self.drained is not None or self.parts is not None)):
             self.release()
         if self.reader is not None:
             self.wake_reader()
@@ -317,7 +317,7 @@ class TunnelledContext(Stream, aio.ServicerContext[Any, Any]):
 
     # What the link tells.
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
         self._stop(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
     def fail(self, code: grpc.StatusCode, details: str) -> None:

@@ -73,9 +73,24 @@ def decode_metadata(flat: Sequence[bytes]) -> tuple[Metadatum, ...]:
     decoded = []
     items = iter(flat)
     for raw, value in zip(items, items, strict=False):
-        key = raw.decode("ascii", "replace")
-        decoded.append(Metadatum(key, value if key.endswith("-bin") else value.decode("utf-8", "replace")))
+        key, is_text = _keys.get(raw) or _decode_key(raw)
+        text = value.decode("utf-8", "replace") if is_text else value
+        decoded.append(_new(Metadatum, (key, text)))  # a named tuple's own constructor takes twice as long
     return tuple(decoded)
+
+
+_new = tuple.__new__
+_keys: dict[bytes, tuple[str, bool]] = {}
+_MAX_KEYS = 500
+
+
+def _decode_key(raw: bytes) -> tuple[str, bool]:
+    """A key, and whether its values are text. Callers use few; they are kept."""
+    key = raw.decode("ascii", "replace")
+    found = key, not key.endswith("-bin")
+    if len(_keys) < _MAX_KEYS and len(raw) < 100:
+        _keys[raw] = found
+    return found
 
 
 class Stream:
@@ -188,6 +203,7 @@ class Link(Carrier):
         self._missed = 0
         self._pings = 0
         self._tick_handle: asyncio.TimerHandle | None = None
+        self._carried_by = ""
         self._fill.hello.version = VERSION
         self._fill.hello.replica = replica
         self._fill.hello.window_bytes = options.window_bytes
@@ -258,6 +274,8 @@ class Link(Carrier):
             self.traffic.frames += len(batch.frames)
             await write(batch.SerializeToString())
             self.drained()
+            if self._bulk or self._full:
+                await asyncio.sleep(0)  # a connection that takes all at once lets nobody in between
 
     async def _sleep(self, enough: int, at_most_s: float | None = None) -> None:
         """Waits for `enough` frames."""
@@ -495,6 +513,15 @@ class Link(Carrier):
         self.peer_hello = hello
         self.peer_window = hello.window_bytes
 
+    def carried_by(self, kind: str) -> None:
+        """Counts the tunnel under what carries it from now on."""
+        tunnels = self.traffic.tunnels
+        if self._carried_by:
+            tunnels[self._carried_by] -= 1
+        self._carried_by = kind
+        if kind:
+            tunnels[kind] += 1
+
     def hear(self, batch: Batch) -> None:
         """What every batch may say besides its frames."""
         self._heard = True
@@ -541,6 +568,7 @@ class Link(Carrier):
         if self.closed:
             return
         self.closed = True
+        self.carried_by("")
         if self._tick_handle is not None:
             self._tick_handle.cancel()
         for held in list(self.streams.values()):

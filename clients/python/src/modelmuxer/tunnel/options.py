@@ -2,7 +2,8 @@
 for a mesh in one region.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 MIB = 1024 * 1024
 
@@ -17,6 +18,8 @@ class Traffic:
     """Batches sent."""
     frames: int = 0
     """Frames sent."""
+    tunnels: Counter[str] = field(default_factory=Counter)
+    """Tunnels open now, by what carries them: "direct" connections, or streams of "grpc"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,8 @@ class TunnelOptions:
     """Silence after which a peer is asked for a sign of life."""
     ping_limit: int = 4
     """Intervals of silence after which it is dead."""
+    direct_timeout_s: float = 0.5
+    """Longest wait for a direct connection that a peer offers, before a tunnel stays on gRPC; 0 stays there at once."""
     max_age_s: float = 3600.0
     """Age, give or take a tenth, at which a server asks the client for a new tunnel."""
     connect_timeout_s: float = 5.0

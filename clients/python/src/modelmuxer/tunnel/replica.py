@@ -10,6 +10,7 @@ import grpc
 from grpc import aio
 from modelmuxer.tunnel.calls import ClientCall
 from modelmuxer.tunnel.client_link import DRAIN, ClientLink, NoTunnel
+from modelmuxer.tunnel.direct import Unanswered
 from modelmuxer.tunnel.link import TunnelError
 from modelmuxer.tunnel.options import Traffic, TunnelOptions
 from modelmuxer.tunnel.plain import PlainLink
@@ -39,6 +40,7 @@ class Replica:
         health_service: str | None,
         on_change: Callable[[], None],
         traffic: Traffic,
+        direct: bool,
     ) -> None:
         self.address = address
         self.link: Ready | None = None
@@ -55,6 +57,8 @@ class Replica:
         self._health_service = health_service
         self._on_change = on_change
         self._traffic = traffic
+        self._may_go_direct = True
+        self._host = address.rpartition(":")[0].strip("[]") if direct and options.direct_timeout_s else None
         self._retry = asyncio.Event()
         self._links: set[Ready] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,7 +103,11 @@ class Replica:
     async def _connect(self, channel: aio.Channel) -> Ready:
         link = ClientLink(channel, self._options, self._identity, self._on_change, self._traffic)
         try:
-            await link.connect(self._metadata)
+            await link.connect(self._metadata, self._host if self._may_go_direct else None)
+            self._may_go_direct = True
+        except Unanswered:
+            self._may_go_direct = False  # the next tunnel does without; the one after it tries again
+            raise
         except NoTunnel:
             return PlainLink(channel, self._options.plain_retry_s)
         if link.going_away == DRAIN:

@@ -11,6 +11,8 @@ from typing import Any, cast
 import grpc
 from grpc import aio
 from modelmuxer.tunnel.context import CallDetails, TunnelledContext
+from modelmuxer.tunnel.deadlines import Deadlines
+from modelmuxer.tunnel.direct import Connection, Door
 from modelmuxer.tunnel.link import (
     CANCEL,
     END,
@@ -44,7 +46,7 @@ class TunnelServicer:
         tunnel.add_to_server(server)
 
     Interceptors run once per tunnelled call; those of the server see one call of Exchange per tunnel besides. Handlers
-    must be asynchronous.
+    must be asynchronous. `listen` opens a port of its own for direct connections, which make tunnels much cheaper.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class TunnelServicer:
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._links: set[ServerLink] = set()
         self._draining = False
+        self.door = Door()
+        self.deadlines = Deadlines()
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """As `grpc.aio.Server` has it."""
@@ -82,6 +86,14 @@ class TunnelServicer:
         """Offers tunnels on a server's ports."""
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, self.methods()),))
 
+    async def listen(self, host: str, port: int = 0) -> int:
+        """Offers direct connections at a port of `host`, any free one if it is 0, and returns it.
+
+        Raises OSError where the port cannot be had. `drain` shuts it. Tunnels under TLS are not offered it.
+        """
+        await self.door.open(host, port)
+        return self.door.port
+
     @property
     def open_calls(self) -> int:
         """Calls that run now, in all tunnels."""
@@ -93,6 +105,7 @@ class TunnelServicer:
         Belongs between health's NOT_SERVING and the server's `stop`. Calls that still run after `grace_s` are cut.
         """
         self._draining = True
+        self.door.shut()
         for link in self._links:
             link.send_away(GoingAway.REASON_DRAIN)
         try:
@@ -131,16 +144,17 @@ class TunnelServicer:
 
     async def _exchange(self, _: Any, context: "aio.ServicerContext[bytes, bytes]") -> None:
         link = ServerLink(self, context)
+        if self.door.port and context.auth_context().get("transport_security_type") == [b"insecure"]:
+            link.offer_direct(self.door)
         self._links.add(link)
         if self._draining:
             link.send_away(GoingAway.REASON_DRAIN)
         try:
-            broken = await link.run()
+            if broken := await link.run():
+                await context.abort(grpc.StatusCode.INTERNAL, broken)
         finally:
             self._links.discard(link)
             link.close("The tunnel ended.")
-        if broken:
-            await context.abort(grpc.StatusCode.INTERNAL, broken)
 
 
 class ServerLink(Link):
@@ -154,46 +168,69 @@ class ServerLink(Link):
         self.handlers = servicer.direct_handlers
         self.find_handler: Callable[[CallDetails], Any] = servicer.find_handler
         self.over = self.loop.create_future()
+        self.deadlines = servicer.deadlines
         self._last_id = 0
         self._closed_to_calls = False
         self._room: asyncio.Future[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._reading: asyncio.Task[str] | None = None
+        self._wire: aio.ServicerContext[bytes, bytes] | Connection = context
+        self._greeted = False
+
+    def offer_direct(self, door: Door) -> None:
+        """Tells the client in the hello where it may have a direct connection."""
+        offer = self._fill.hello.direct
+        offer.port, offer.ticket = door.port, door.issue(self._move)
+        self.over.add_done_callback(lambda _: door.revoke(offer.ticket))
+
+    def _move(self, connection: Connection) -> None:
+        """Goes on over the direct connection that the client has made. Exchange stays open, and empty."""
+        self._wire = connection
+        self.carried_by("direct")
+        if self._greeted and self._reading is not None:  # else the reader comes over with the client's hello
+            self._reading.cancel()
+            self._reading = self.loop.create_task(self._read())
 
     async def run(self) -> str:
         """Serves until the client leaves or the tunnel breaks; says what broke it, if the client should know."""
+        self.carried_by("grpc")
         age_s = self.options.max_age_s * random.uniform(0.9, 1.1)  # noqa: S311 - jitter is no secret
         self._timers.append(self.loop.call_later(age_s, self.send_away, GoingAway.REASON_AGE))
-        self._reading = reading = self.loop.create_task(self._read())
-        pumping = self.loop.create_task(self.pump(self.context.write))
+        self._reading = self.loop.create_task(self._read())
+        pumping = self.loop.create_task(self.pump(self._write))
         self.watch_peer(self.cut)
         try:
-            await asyncio.wait((reading, pumping), return_when=asyncio.FIRST_COMPLETED)
-            if pumping.done():
-                return ""
+            while True:
+                reading = self._reading
+                await asyncio.wait((reading, pumping), return_when=asyncio.FIRST_COMPLETED)
+                if pumping.done():
+                    return ""
+                if reading is self._reading:
+                    break
             broken = reading.result()
             if not broken:
                 await pumping
             return broken
-        except (aio.BaseError, asyncio.CancelledError):
+        except (aio.BaseError, ConnectionError, asyncio.CancelledError):
             if (current := asyncio.current_task()) is not None and current.cancelling():
                 raise
             return ""
         finally:
-            reading.cancel()
+            self._reading.cancel()
             pumping.cancel()
-            await asyncio.gather(reading, pumping, return_exceptions=True)
+            await asyncio.gather(self._reading, pumping, return_exceptions=True)
+
+    async def _write(self, batch: bytes) -> None:
+        await self._wire.write(batch)
 
     async def _read(self) -> str:
         """Takes batches until the client half-closes."""
-        read: Callable[[], Any] = self.context.read
-        greeted = False
         try:
-            while (data := await read()) is not aio.EOF:
+            while (data := await self._wire.read()) is not aio.EOF:
                 batch = _parse(data)
-                if not greeted:
+                if not self._greeted:
                     self.greet(batch)
-                    greeted = True
+                    self._greeted = True
                 self.hear(batch)
                 await self.take_turns(batch.frames, self._take_frames)
                 if self.waiting_bytes > 4 * ROOM_BYTES:
@@ -364,6 +401,8 @@ class ServerLink(Link):
         super().close(details)
         for timer in self._timers:
             timer.cancel()
+        if isinstance(self._wire, Connection):
+            self._wire.finish()
         if not self.over.done():
             self.over.set_result(None)
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!modelmuxer/tunnel/v1/tunnel.proto\x12\x14modelmuxer.tunnel.v1\"\xa2\x01\n\x0f\x45xchangeRequest\x12+\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1b.modelmuxer.tunnel.v1.Frame\x12*\n\x05hello\x18\x02 \x01(\x0b\x32\x1b.modelmuxer.tunnel.v1.Hello\x12\x11\n\x04ping\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x11\n\x04pong\x18\x04 \x01(\x04H\x01\x88\x01\x01\x42\x07\n\x05_pingB\x07\n\x05_pong\"\xd8\x01\n\x10\x45xchangeResponse\x12+\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1b.modelmuxer.tunnel.v1.Frame\x12*\n\x05hello\x18\x02 \x01(\x0b\x32\x1b.modelmuxer.tunnel.v1.Hello\x12\x11\n\x04ping\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x11\n\x04pong\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\x33\n\ngoing_away\x18\x05 \x01(\x0b\x32\x1f.modelmuxer.tunnel.v1.GoingAwayB\x07\n\x05_pingB\x07\n\x05_pong\"m\n\x05Hello\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x14\n\x0cwindow_bytes\x18\x03 \x01(\r\x12\x11\n\tmax_calls\x18\x04 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x04\"\xa9\x01\n\tGoingAway\x12\x36\n\x06reason\x18\x01 \x01(\x0e\x32&.modelmuxer.tunnel.v1.GoingAway.Reason\x12\x14\n\x07last_id\x18\x02 \x01(\rH\x00\x88\x01\x01\"B\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0e\n\nREASON_AGE\x10\x01\x12\x10\n\x0cREASON_DRAIN\x10\x02\x42\n\n\x08_last_id\"\x96\x03\n\x05\x46rame\x12\n\n\x02id\x18\x01 \x01(\r\x12.\n\x04kind\x18\x02 \x01(\x0e\x32 .modelmuxer.tunnel.v1.Frame.Kind\x12\x14\n\x07message\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x12\x0c\n\x04rest\x18\x04 \x01(\r\x12\x12\n\nhalf_close\x18\x05 \x01(\x08\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x17\n\ntimeout_us\x18\x07 \x01(\x04H\x01\x88\x01\x01\x12\x10\n\x08metadata\x18\x08 \x03(\x0c\x12\x0c\n\x04\x63ode\x18\t \x01(\r\x12\x0f\n\x07\x64\x65tails\x18\n \x01(\t\x12\x13\n\x0bnot_started\x18\x0b \x01(\x08\x12\x0e\n\x06\x63redit\x18\x0c \x01(\r\"\x7f\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_OPEN\x10\x01\x12\x10\n\x0cKIND_MESSAGE\x10\x02\x12\x10\n\x0cKIND_HEADERS\x10\x03\x12\x0c\n\x08KIND_END\x10\x04\x12\x0f\n\x0bKIND_CANCEL\x10\x05\x12\x0f\n\x0bKIND_WINDOW\x10\x06\x42\n\n\x08_messageB\r\n\x0b_timeout_us2n\n\rTunnelService\x12]\n\x08\x45xchange\x12%.modelmuxer.tunnel.v1.ExchangeRequest\x1a&.modelmuxer.tunnel.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!modelmuxer/tunnel/v1/tunnel.proto\x12\x14modelmuxer.tunnel.v1\"\xa2\x01\n\x0f\x45xchangeRequest\x12+\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1b.modelmuxer.tunnel.v1.Frame\x12*\n\x05hello\x18\x02 \x01(\x0b\x32\x1b.modelmuxer.tunnel.v1.Hello\x12\x11\n\x04ping\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x11\n\x04pong\x18\x04 \x01(\x04H\x01\x88\x01\x01\x42\x07\n\x05_pingB\x07\n\x05_pong\"\xd8\x01\n\x10\x45xchangeResponse\x12+\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1b.modelmuxer.tunnel.v1.Frame\x12*\n\x05hello\x18\x02 \x01(\x0b\x32\x1b.modelmuxer.tunnel.v1.Hello\x12\x11\n\x04ping\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x11\n\x04pong\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\x33\n\ngoing_away\x18\x05 \x01(\x0b\x32\x1f.modelmuxer.tunnel.v1.GoingAwayB\x07\n\x05_pingB\x07\n\x05_pong\"\x9b\x01\n\x05Hello\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x14\n\x0cwindow_bytes\x18\x03 \x01(\r\x12\x11\n\tmax_calls\x18\x04 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x04\x12,\n\x06\x64irect\x18\x06 \x01(\x0b\x32\x1c.modelmuxer.tunnel.v1.Direct\"&\n\x06\x44irect\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\x0e\n\x06ticket\x18\x02 \x01(\x0c\"\xa9\x01\n\tGoingAway\x12\x36\n\x06reason\x18\x01 \x01(\x0e\x32&.modelmuxer.tunnel.v1.GoingAway.Reason\x12\x14\n\x07last_id\x18\x02 \x01(\rH\x00\x88\x01\x01\"B\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0e\n\nREASON_AGE\x10\x01\x12\x10\n\x0cREASON_DRAIN\x10\x02\x42\n\n\x08_last_id\"\x96\x03\n\x05\x46rame\x12\n\n\x02id\x18\x01 \x01(\r\x12.\n\x04kind\x18\x02 \x01(\x0e\x32 .modelmuxer.tunnel.v1.Frame.Kind\x12\x14\n\x07message\x18\x03 \x01(\x0cH\x00\x88\x01\x01\x12\x0c\n\x04rest\x18\x04 \x01(\r\x12\x12\n\nhalf_close\x18\x05 \x01(\x08\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x17\n\ntimeout_us\x18\x07 \x01(\x04H\x01\x88\x01\x01\x12\x10\n\x08metadata\x18\x08 \x03(\x0c\x12\x0c\n\x04\x63ode\x18\t \x01(\r\x12\x0f\n\x07\x64\x65tails\x18\n \x01(\t\x12\x13\n\x0bnot_started\x18\x0b \x01(\x08\x12\x0e\n\x06\x63redit\x18\x0c \x01(\r\"\x7f\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_OPEN\x10\x01\x12\x10\n\x0cKIND_MESSAGE\x10\x02\x12\x10\n\x0cKIND_HEADERS\x10\x03\x12\x0c\n\x08KIND_END\x10\x04\x12\x0f\n\x0bKIND_CANCEL\x10\x05\x12\x0f\n\x0bKIND_WINDOW\x10\x06\x42\n\n\x08_messageB\r\n\x0b_timeout_us2n\n\rTunnelService\x12]\n\x08\x45xchange\x12%.modelmuxer.tunnel.v1.ExchangeRequest\x1a&.modelmuxer.tunnel.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,16 +35,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXCHANGEREQUEST']._serialized_end=222
   _globals['_EXCHANGERESPONSE']._serialized_start=225
   _globals['_EXCHANGERESPONSE']._serialized_end=441
-  _globals['_HELLO']._serialized_start=443
-  _globals['_HELLO']._serialized_end=552
-  _globals['_GOINGAWAY']._serialized_start=555
-  _globals['_GOINGAWAY']._serialized_end=724
-  _globals['_GOINGAWAY_REASON']._serialized_start=646
-  _globals['_GOINGAWAY_REASON']._serialized_end=712
-  _globals['_FRAME']._serialized_start=727
-  _globals['_FRAME']._serialized_end=1133
-  _globals['_FRAME_KIND']._serialized_start=979
-  _globals['_FRAME_KIND']._serialized_end=1106
-  _globals['_TUNNELSERVICE']._serialized_start=1135
-  _globals['_TUNNELSERVICE']._serialized_end=1245
+  _globals['_HELLO']._serialized_start=444
+  _globals['_HELLO']._serialized_end=599
+  _globals['_DIRECT']._serialized_start=601
+  _globals['_DIRECT']._serialized_end=639
+  _globals['_GOINGAWAY']._serialized_start=642
+  _globals['_GOINGAWAY']._serialized_end=811
+  _globals['_GOINGAWAY_REASON']._serialized_start=733
+  _globals['_GOINGAWAY_REASON']._serialized_end=799
+  _globals['_FRAME']._serialized_start=814
+  _globals['_FRAME']._serialized_end=1220
+  _globals['_FRAME_KIND']._serialized_start=1066
+  _globals['_FRAME_KIND']._serialized_end=1193
+  _globals['_TUNNELSERVICE']._serialized_start=1222
+  _globals['_TUNNELSERVICE']._serialized_end=1332
 # @@protoc_insertion_point(module_scope)

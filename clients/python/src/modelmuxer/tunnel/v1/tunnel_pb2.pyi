@@ -34,18 +34,28 @@ class ExchangeResponse(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[Frame, _Mapping]]] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., ping: _Optional[int] = ..., pong: _Optional[int] = ..., going_away: _Optional[_Union[GoingAway, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("version", "replica", "window_bytes", "max_calls", "max_message_bytes")
+    __slots__ = ("version", "replica", "window_bytes", "max_calls", "max_message_bytes", "direct")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REPLICA_FIELD_NUMBER: _ClassVar[int]
     WINDOW_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_CALLS_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DIRECT_FIELD_NUMBER: _ClassVar[int]
     version: int
     replica: str
     window_bytes: int
     max_calls: int
     max_message_bytes: int
-    def __init__(self, version: _Optional[int] = ..., replica: _Optional[str] = ..., window_bytes: _Optional[int] = ..., max_calls: _Optional[int] = ..., max_message_bytes: _Optional[int] = ...) -> None: ...
+    direct: Direct
+    def __init__(self, version: _Optional[int] = ..., replica: _Optional[str] = ..., window_bytes: _Optional[int] = ..., max_calls: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., direct: _Optional[_Union[Direct, _Mapping]] = ...) -> None: ...
+
+class Direct(_message.Message):
+    __slots__ = ("port", "ticket")
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    port: int
+    ticket: bytes
+    def __init__(self, port: _Optional[int] = ..., ticket: _Optional[bytes] = ...) -> None: ...
 
 class GoingAway(_message.Message):
     __slots__ = ("reason", "last_id")

@@ -50,6 +50,20 @@ class TunnelServiceStub:
     Either side may send `ping` at any time; the other puts `pong` with the same number into its next batch, at once. A side
     that has heard nothing (no batch at all) for as long as it cares to wait may end the stream: the peer is dead.
 
+    ## The direct connection
+
+    A message on a gRPC stream wakes several threads, and in some languages that is most of what a batch costs. So a
+    server may offer, in its hello, a `direct` connection: a TCP port at the address where the client found it. A client
+    that likes to connects before its first call and sends the ticket; the server, if it knows the ticket, answers with
+    an empty batch. From then on all batches, of both directions, travel there, and Exchange only stays open: where it
+    breaks, the tunnel is broken. The ticket and each batch are preceded by their length: four bytes, big endian; a
+    batch has at most 1 MiB. What ended the stream ends the connection: the client shuts down its direction when its last
+    call has ended, and the server, having sent what is left, shuts down its own. A going_away that the server had sent
+    on Exchange before the move still counts.
+
+    A client that cannot connect, or would rather not, stays on Exchange. It has to where Exchange is encrypted: the
+    connection is not, and is offered on plaintext only. A ticket is good for one connection, of its own tunnel.
+
     ## Life of a call
 
         client                                          server
@@ -118,6 +132,20 @@ class TunnelServiceAsyncStub(TunnelServiceStub):
     Either side may send `ping` at any time; the other puts `pong` with the same number into its next batch, at once. A side
     that has heard nothing (no batch at all) for as long as it cares to wait may end the stream: the peer is dead.
 
+    ## The direct connection
+
+    A message on a gRPC stream wakes several threads, and in some languages that is most of what a batch costs. So a
+    server may offer, in its hello, a `direct` connection: a TCP port at the address where the client found it. A client
+    that likes to connects before its first call and sends the ticket; the server, if it knows the ticket, answers with
+    an empty batch. From then on all batches, of both directions, travel there, and Exchange only stays open: where it
+    breaks, the tunnel is broken. The ticket and each batch are preceded by their length: four bytes, big endian; a
+    batch has at most 1 MiB. What ended the stream ends the connection: the client shuts down its direction when its last
+    call has ended, and the server, having sent what is left, shuts down its own. A going_away that the server had sent
+    on Exchange before the move still counts.
+
+    A client that cannot connect, or would rather not, stays on Exchange. It has to where Exchange is encrypted: the
+    connection is not, and is offered on plaintext only. A ticket is good for one connection, of its own tunnel.
+
     ## Life of a call
 
         client                                          server
@@ -181,6 +209,20 @@ class TunnelServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Either side may send `ping` at any time; the other puts `pong` with the same number into its next batch, at once. A side
     that has heard nothing (no batch at all) for as long as it cares to wait may end the stream: the peer is dead.
+
+    ## The direct connection
+
+    A message on a gRPC stream wakes several threads, and in some languages that is most of what a batch costs. So a
+    server may offer, in its hello, a `direct` connection: a TCP port at the address where the client found it. A client
+    that likes to connects before its first call and sends the ticket; the server, if it knows the ticket, answers with
+    an empty batch. From then on all batches, of both directions, travel there, and Exchange only stays open: where it
+    breaks, the tunnel is broken. The ticket and each batch are preceded by their length: four bytes, big endian; a
+    batch has at most 1 MiB. What ended the stream ends the connection: the client shuts down its direction when its last
+    call has ended, and the server, having sent what is left, shuts down its own. A going_away that the server had sent
+    on Exchange before the move still counts.
+
+    A client that cannot connect, or would rather not, stays on Exchange. It has to where Exchange is encrypted: the
+    connection is not, and is offered on plaintext only. A ticket is good for one connection, of its own tunnel.
 
     ## Life of a call
 
