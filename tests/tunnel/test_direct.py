@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -88,6 +89,20 @@ class TestWhoGoesDirect:
 
 
 class TestTheDoor:
+    @pytest.mark.parametrize(
+        ("host", "found_at"), [("127.0.0.1", ["127.0.0.1"]), ("0.0.0.0", ["127.0.0.1"]), ("::", ["127.0.0.1", "::1"])]
+    )
+    async def test_it_listens_where_it_is_told(self, host: str, found_at: list[str]) -> None:
+        tunnel = TunnelServicer()
+        if ":" in host and not socket.has_dualstack_ipv6():
+            pytest.skip("this machine has no IPv6")
+        port = await tunnel.listen(host)
+        for address in found_at:
+            (await asyncio.open_connection(address, port))[1].close()
+        await tunnel.drain()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(found_at[0], port)
+
     @pytest.mark.parametrize(
         "said", [b"GET / HTTP/1.1\r\n\r\n", b"\x00\x00\x00\x10" + b"t" * 16, b"\x00\x00\x00\x00", b"\xff" * 4, b"\x00"]
     )

@@ -141,7 +141,7 @@ class ClientLink(Link):
                 batch = _parse(data)
                 self._hear_batch(batch)
                 await self.take_turns(batch.frames, self._take)
-            if wire is not (self._connection or wire):
+            if self._connection is not None and wire is not self._connection:
                 return  # the end of Exchange may overtake what is still to come on the connection
             reason = "The tunnel ended."
         except TunnelError as error:

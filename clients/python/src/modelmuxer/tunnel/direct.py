@@ -216,9 +216,13 @@ class Door:
         self._server: asyncio.Server | None = None
 
     async def open(self, host: str, port: int) -> None:
-        """Raises OSError where the port cannot be had; 0 is any free one."""
-        self._server = await asyncio.get_running_loop().create_server(lambda: Connection(self._admit), host, port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        """Raises OSError where the port cannot be had; 0 is any free one. "::" is all of IPv4 too, as it is to gRPC."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        dual = host == "::" and socket.has_dualstack_ipv6()
+        listening = socket.create_server((host, port), family=family, dualstack_ipv6=dual)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self._admit), sock=listening)
+        self.port = listening.getsockname()[1]
 
     def issue(self, guest: Callable[[Connection], None]) -> bytes:
         """A ticket; `guest` is called with the connection of whoever shows it."""
