@@ -165,7 +165,7 @@ async def one_server(home: Path) -> AsyncIterator[Bed]:
         wire = Wire(server.port)
         await wire.open()
         stack.callback(wire.close)
-        bed = await _bed(stack, home, f"redis://127.0.0.1:{wire.port}/0")
+        bed = await _bed(stack, home, f"redis://{wire.address}/0")
         bed.faults = {
             "none": _nothing,
             "stopped": lambda: _stopped(server),

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from services.fork_server import Child, ForkServer
 from tests.faults.wire import Wire
-from tests.ports import free_port
+from tests.ports import free_port, free_ports
 from tests.tools.mongodb.server import MongoServer
 from tests.zygote import WarmForkServer, zygote
 
@@ -41,6 +41,7 @@ class Replica:
     port: int
     log: Path
     fork_server: ForkServer
+    tunnel_port: int | None = None
     wire: Wire = field(init=False)
     process: Child | None = None
     serving: asyncio.Event = field(default_factory=asyncio.Event)
@@ -50,7 +51,7 @@ class Replica:
     _keeper: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
-        self.wire = Wire(self.port)
+        self.wire = Wire(self.port, self.tunnel_port)
 
     async def start(self) -> None:
         """Starts it, and returns when it serves."""
@@ -109,7 +110,7 @@ class StoreServer:
     @property
     def url(self) -> str:
         """A database of it, over the wire."""
-        return f"mongodb://127.0.0.1:{self.wire.port}/nemesis?directConnection=true"
+        return f"mongodb://{self.wire.address}/nemesis?directConnection=true"
 
     def cpu_s(self) -> float:
         """Processor time that it has used."""
@@ -203,7 +204,7 @@ class Fleet:
     @property
     def routers(self) -> list[str]:
         """Where routers are reached, over their wires."""
-        return [f"127.0.0.1:{each.wire.port}" for name, each in self.replicas.items() if name.startswith("router")]
+        return [each.wire.address for name, each in self.replicas.items() if name.startswith("router")]
 
     @property
     def victims(self) -> list[Replica | StoreServer]:
@@ -269,7 +270,7 @@ class Fleet:
         self._truth = simulator
         self.simulator = f"http://127.0.0.1:{port}"
         self._simulator_wire = simulator.wire
-        self._base["MODELMUXER_SIMULATOR_URL"] = f"http://127.0.0.1:{simulator.wire.port}"
+        self._base["MODELMUXER_SIMULATOR_URL"] = f"http://{simulator.wire.address}"
         if self._store == "mongodb":
             self.store_server = StoreServer()
             await self.store_server.start()
@@ -280,24 +281,30 @@ class Fleet:
         await asyncio.gather(*(self._service(f"router-{n}", "router") for n in range(self._routers)))
 
     async def _service(self, name: str, service: str) -> None:
-        port = free_port()
-        environ = {f"MODELMUXER_{service.upper()}_PORT": str(port), f"MODELMUXER_{service.upper()}_METRICS_PORT": "0"}
+        port, tunnel_port = free_ports(2)
+        ports = {"PORT": port, "METRICS_PORT": 0, "TUNNEL_PORT": tunnel_port}
+        environ = {f"MODELMUXER_{service.upper()}_{name}": str(number) for name, number in ports.items()}
         if service == "router":
             environ["MODELMUXER_ROUTER_HTTP_PORT"] = "0"
         for other, prefix in (("ACCOUNTING", "accounting"), ("CACHE", "cache"), ("PROVIDER_PROXY", "proxy")):
-            known = [f"127.0.0.1:{each.wire.port}" for named, each in self.replicas.items() if named.startswith(prefix)]
+            known = [each.wire.address for named, each in self.replicas.items() if named.startswith(prefix)]
             if known and prefix != service and service in ("router", "provider_proxy"):
                 environ[f"MODELMUXER_{other}_ADDRESS"] = ",".join(known)
         if service == "provider_proxy":
             environ.pop("MODELMUXER_PROVIDER_PROXY_ADDRESS", None)
         command = self._commands.get(service, (f"services.{service}",))
-        await self._replica(name, port, command, environ).start()
+        await self._replica(name, port, command, environ, tunnel_port).start()
 
     def _replica(
-        self, name: str, port: int, command: Sequence[str], environ: Mapping[str, str] | None = None
+        self,
+        name: str,
+        port: int,
+        command: Sequence[str],
+        environ: Mapping[str, str] | None = None,
+        tunnel_port: int | None = None,
     ) -> Replica:
         log = self.home.parent / f"{self.home.name}-{name}.log"
-        replica = Replica(name, command, self._base | dict(environ or {}), port, log, self._fork_server)
+        replica = Replica(name, command, self._base | dict(environ or {}), port, log, self._fork_server, tunnel_port)
         self.replicas[name] = replica
         return replica
 

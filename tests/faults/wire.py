@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 
+HOST = "127.0.0.2"
+"""Where wires listen: beside what they lead to, so that a port may have the same number at both ends."""
 _CHUNK_BYTES = 1 << 16
 
 
 class Wire:
-    """Listens on a port of its own and carries bytes to a target and back."""
+    """Listens on a port of its own and carries bytes to a target and back.
 
-    def __init__(self, target_port: int) -> None:
+    A port that the target tells its callers of, `told`, is carried too, under its own number.
+    """
+
+    def __init__(self, target_port: int, told: int | None = None) -> None:
         self._target_port = target_port
-        self._server: asyncio.Server | None = None
+        self._told = told
+        self._servers: list[asyncio.Server] = []
         self._ends: set[asyncio.StreamWriter] = set()
         self.port = 0
         self.delay_s = 0.0
@@ -23,8 +30,15 @@ class Wire:
 
     async def open(self) -> None:
         """Starts to listen."""
-        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._servers = [await asyncio.start_server(partial(self._connect, self._target_port), HOST, 0)]
+        self.port = self._servers[0].sockets[0].getsockname()[1]
+        if self._told is not None:
+            self._servers.append(await asyncio.start_server(partial(self._connect, self._told), HOST, self._told))
+
+    @property
+    def address(self) -> str:
+        """host:port that leads to the target."""
+        return f"{HOST}:{self.port}"
 
     def cut(self) -> int:
         """Resets every connection. Returns how many there were."""
@@ -35,13 +49,13 @@ class Wire:
 
     def close(self) -> None:
         """Stops to listen, and cuts."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         self.cut()
 
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connect(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             writer.transport.abort()
             return
