@@ -256,6 +256,7 @@ def main() -> None:
     parser.add_argument("--case", choices=list(CASES), action="append")
     parser.add_argument("--interceptors", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--pace-ms", type=float, default=TunnelOptions().pace_s * 1000)
+    parser.add_argument("--direct", action=argparse.BooleanOptionalAction, default=True, help="or tunnels on gRPC")
     parser.add_argument("--json", help="file for the rows")
     arguments = parser.parse_args()
     plan = Plan(
@@ -263,7 +264,10 @@ def main() -> None:
         callers=tuple(arguments.callers or CALLERS),
         cases=tuple(arguments.case or CASES),
         interceptors=arguments.interceptors,
-        options=TunnelOptions(pace_s=arguments.pace_ms / 1000),
+        options=TunnelOptions(
+            pace_s=arguments.pace_ms / 1000,
+            direct_timeout_s=TunnelOptions().direct_timeout_s if arguments.direct else 0,
+        ),
     )
     rows = measure(plan)
     if arguments.json:

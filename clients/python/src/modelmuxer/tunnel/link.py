@@ -34,6 +34,10 @@ BATCH_BYTES = 128 * 1024
 """About the longest batch. Far under gRPC's 4 MiB, and half a millisecond on a slow core."""
 SHARE_FRAMES = 16
 """Fewest frames that are worth a turn of the loop, and an answering batch, of their own."""
+PAUSE_FRAMES = 4
+"""Fewest frames for which a pause is worth its time,"""
+UNPACED_BATCHES = 32
+"""and batches after which one that was not is tried again."""
 ROOM_BYTES = 256 * 1024
 """Frames that may wait for the stream before messages queue up at their calls instead."""
 MAX_WINDOW_BYTES = 2**31 - 1
@@ -253,10 +257,12 @@ class Link(Carrier):
         When they come one by one, each would leave in a batch of its own, and a batch costs as much as ten frames. So a
         batch with fewer than an eighth as many frames as calls are open waits until it has as many, or until
         `pace_s` after the last one: a lone frame still leaves at once, and so does everything while few calls are open.
+        Where such a pause gathers too few frames to pay for itself, the next batches do without.
         """
         pace_s = self.options.pace_s
         streams = self.streams
         last = 0.0
+        unpaced = 0
         while True:
             if not self.waiting_bytes and not self._bulk:
                 if self._finishing:
@@ -264,10 +270,14 @@ class Link(Carrier):
                 await self._sleep(1)
                 continue
             enough = len(streams) >> 3
-            if self._fill_frames < enough and not self._pressing and not self._full:
+            if unpaced:
+                unpaced -= 1
+            elif self._fill_frames < enough and not self._pressing and not self._full:
                 left_s = last + pace_s - time.monotonic()
                 if left_s > 0:
                     await self._sleep(enough, left_s)
+                    if self._fill_frames < PAUSE_FRAMES:
+                        unpaced = UNPACED_BATCHES
             last = time.monotonic()
             batch = self._next_batch()
             self.traffic.batches += 1
