@@ -10,6 +10,7 @@ import grpc
 import pytest
 from grpc import aio
 from modelmuxer.tunnel import TunnelChannel, TunnelOptions
+from modelmuxer.tunnel.link import UNPACED_BATCHES, Link
 
 from tests.tunnel.conftest import Client, Server, eventually
 
@@ -225,6 +226,27 @@ async def test_nothing_is_left_of_calls_that_have_ended() -> None:
         assert not server_link.streams
         ((_, client_link),) = channel._usable
         assert not client_link.outstanding
+
+
+async def test_calls_that_come_one_by_one_do_not_wait_for_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    sleep = Link._sleep
+
+    async def noted(link: Link, enough: int, at_most_s: float | None = None) -> None:
+        if at_most_s is not None:
+            pauses.append(at_most_s)
+        await sleep(link, enough, at_most_s)
+
+    monkeypatch.setattr(Link, "_sleep", noted)
+    slow = TunnelOptions(pace_s=0.05)
+    async with Server(options=slow) as server, TunnelChannel(server.address, tunnel=slow) as channel:
+        client = Client(channel)
+        held = [client.hang({"name": str(number)}) for number in range(64)]
+        await eventually(lambda: server.tunnel.open_calls == len(held))
+        pauses.clear()
+        for _ in range(UNPACED_BATCHES // 2):
+            await client.empty({})
+        assert len(pauses) <= 2  # one at each end, which gathers nothing
 
 
 async def test_metadata_too_long_ends_its_call_only() -> None:
