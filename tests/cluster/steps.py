@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from shared.telemetry import names
 from tests.cluster import keda, metrics_server, release
 from tests.cluster.api import ApiError, NotInTime, Object, until
 from tests.cluster.cluster import Cluster
@@ -102,6 +103,13 @@ class _Life:
         with self.under(load, "calls and streams through both faces") as step:
             until("an answer of each kind", lambda: len(_kinds(load)) == len(STEADY), 60.0)
             step.note(", ".join(sorted({face for face, _ in _kinds(load)})))
+            tunnels = {carrier: self._tunnels(carrier) for carrier in ("direct", "grpc")}
+            step.note(f"tunnels of routers: {tunnels['direct']} direct, {tunnels['grpc']} on gRPC")
+            step.expect(not tunnels["grpc"], "some of the routers' tunnels did not get their own connections")
+
+    def _tunnels(self, carrier: str) -> int:
+        pods = self._mesh.pods("router")
+        return int(sum(release.metric(pod, names.TUNNELS, side="client", carrier=carrier) for pod in pods))
 
     def rolls(self, load: Load) -> None:
         """Replaces all pods of each service, one service after the other."""
