@@ -10,7 +10,8 @@ import signal
 import sys
 import threading
 from collections import Counter
-from types import FrameType
+from functools import cache
+from types import CodeType, FrameType
 
 TOGGLE = signal.SIGXCPU  # which nothing else here uses
 FOLDER = "SAMPLES"
@@ -52,11 +53,15 @@ class _Sampler:
                 self._stacks[f"{thread.native_id};{_stack(innermost)}"] += 1
 
 
+@cache
+def _name(code: CodeType) -> str:
+    return f"{code.co_qualname} ({code.co_filename})"
+
+
 def _stack(frame: FrameType | None) -> str:
     frames = []
     while frame is not None:
-        code = frame.f_code
-        frames.append(f"{code.co_qualname} ({code.co_filename})")
+        frames.append(_name(frame.f_code))
         frame = frame.f_back
     return ";".join(reversed(frames))
 
