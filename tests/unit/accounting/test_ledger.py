@@ -259,13 +259,13 @@ def test_a_void_that_is_on_the_bill_is_posted() -> None:
     assert (entry.state, entry.cost_nanos) == (ENTRY_STATE_POSTED, 999)
 
 
-@pytest.mark.parametrize("records", permutations([announced(), ending(), billed(0, absent=True)]))
+@pytest.mark.parametrize("records", list(permutations([announced(), ending(), billed(0, absent=True)])))
 def test_what_the_provider_stated_with_the_call_outranks_its_bill(records: tuple[JournalRecord, ...]) -> None:
     entry = entry_of(*records)
     assert (entry.state, entry.cost_nanos, entry.billed) == (ENTRY_STATE_POSTED, 10 * 2 + 20 * 10, False)
 
 
-@pytest.mark.parametrize("records", permutations([billed(5), billed(7, seconds=300), billed(6, seconds=250)]))
+@pytest.mark.parametrize("records", list(permutations([billed(5), billed(7, seconds=300), billed(6, seconds=250)])))
 def test_of_two_bills_the_later_one_holds(records: tuple[JournalRecord, ...]) -> None:
     assert entry_of(announced(), ending(source=USAGE_SOURCE_ESTIMATED), *records).cost_nanos == 7
 
