@@ -149,37 +149,37 @@ class TestTheDoor:
 
 class TestLoss:
     @asynccontextmanager
-    async def waiting(self, server: Server) -> AsyncIterator[tuple[TunnelChannel, ServerLink, "asyncio.Task[Any]"]]:
+    async def waiting(self, server: Server) -> AsyncIterator[tuple[TunnelChannel, ServerLink]]:
         """A call that waits in a tunnel, and both ends of the tunnel."""
         async with TunnelChannel(server.address, tunnel=QUICK) as channel:
             client = Client(channel)
             call = asyncio.ensure_future(code(client.hang({"name": "h"})))
             await eventually(lambda: server.service.started)
             (link,) = server.tunnel._links
-            yield channel, link, call
+            yield channel, link
             assert await asyncio.wait_for(call, 5) is grpc.StatusCode.UNAVAILABLE
             await eventually(lambda: server.service.cancelled == ["h"])
             assert await client.empty({}, wait_for_ready=True, timeout=5) == {}
             await eventually(lambda: carriers(channel) == carriers(server.tunnel) == {"direct": 1})
 
     async def test_of_the_connection_at_the_server(self, server: Server) -> None:
-        async with self.waiting(server) as (_, link, _):
+        async with self.waiting(server) as (_, link):
             link._wire.abort()  # type: ignore[call-arg]
 
     async def test_of_the_connection_at_the_client(self, server: Server) -> None:
-        async with self.waiting(server) as (channel, _, _):
+        async with self.waiting(server) as (channel, _):
             channel._usable[0][1]._connection.abort()  # type: ignore[union-attr]
 
     async def test_of_exchange(self, server: Server) -> None:
-        async with self.waiting(server) as (channel, _, _):
+        async with self.waiting(server) as (channel, _):
             channel._usable[0][1]._exchange.cancel()  # type: ignore[union-attr]
 
     async def test_a_batch_that_cannot_be_read_breaks_the_tunnel(self, server: Server) -> None:
-        async with self.waiting(server) as (channel, _, _):
+        async with self.waiting(server) as (channel, _):
             await channel._usable[0][1]._connection.write(b"\xff\xff\xff")  # type: ignore[union-attr]
 
     async def test_a_batch_beyond_the_bound_breaks_the_tunnel(self, server: Server) -> None:
-        async with self.waiting(server) as (channel, _, _):
+        async with self.waiting(server) as (channel, _):
             channel._usable[0][1]._connection._transport.write(b"\x7f\xff\xff\xff")  # type: ignore[union-attr]
 
 

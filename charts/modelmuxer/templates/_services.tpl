@@ -54,6 +54,11 @@ scaler: {module: scaler, grpc: 50055, calls: [router, provider-proxy, cache, acc
 {{- toYaml $services -}}
 {{- end }}
 
+{{/* The ports, by name, at which the mesh calls a service. */}}
+{{- define "modelmuxer.faces" -}}
+{{- if .grpc }}[{port: grpc}, {port: tunnel}]{{ else }}[{port: http}]{{ end -}}
+{{- end }}
+
 {{/* Not empty where simulated providers stand in for the real ones. */}}
 {{- define "modelmuxer.simulated" -}}
 {{- $proxy := index .Values.services "provider-proxy" | default dict -}}

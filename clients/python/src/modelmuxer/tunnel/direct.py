@@ -181,7 +181,6 @@ class Connection(asyncio.Protocol):
 
 def _bound_buffers(connected: socket.socket) -> None:
     """What lies in the kernel's buffers is ahead of every later frame: they hold little more than is on its way."""
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BYTES)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
